@@ -1,0 +1,1 @@
+"""Bake an MLflow tracking server into an image and deploy it."""

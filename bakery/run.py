@@ -1,0 +1,117 @@
+"""The one door to child processes: argv lists, a built environment, errors for people."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bakery.errors import BakeryError, InputError
+
+_PASSED_ON = (
+    "HOME", "PATH", "TERM", "TMPDIR", "USER", "SSH_AUTH_SOCK",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+_PASSED_ON_PREFIXES = ("PIP_", "UV_", "NPM_CONFIG_", "npm_config_")
+_TAIL = 15
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what a child sees: a short list of the caller's variables, a fixed locale, `extra`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+    return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    log: Path | None = None,
+    check: bool = True,
+    hint: str = "",
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command and return it with its output as text (stderr apart, or in `log` with stdout).
+
+    Secrets go in by `env` or `stdin`, never by `argv`. With `log` the output is appended to that
+    file as it comes. `timeout` is in seconds.
+
+    Raises:
+        InputError: The program is not there.
+        BakeryError: It ended with another code than 0 (when `check`) or ran too long; the tail of
+            its output is shown.
+    """
+    words = [str(word) for word in argv]
+    name = Path(words[0]).name
+    try:
+        done = _run(words, env=env, cwd=cwd, stdin=stdin, log=log, timeout=timeout)
+    except FileNotFoundError as missing:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise InputError(f"{name} is not installed", hint=hint) from missing
+    except subprocess.TimeoutExpired as late:
+        raise BakeryError(
+            f"{name} did not end within {late.timeout:.0f} s", hint=hint, log=log
+        ) from late
+    if check and done.returncode != 0:
+        output = tail(log) if log else last_lines(done.stderr or done.stdout)
+        raise BakeryError(
+            f"{name} failed with code {done.returncode}", hint=hint, log=log, tail=output
+        )
+    return done
+
+
+def _run(
+    words: list[str],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    stdin: str | None,
+    log: Path | None,
+    timeout: float | None,
+) -> subprocess.CompletedProcess[str]:
+    options = {
+        "env": environment(env),
+        "cwd": cwd,
+        "timeout": timeout,
+        "text": True,
+        "check": False,
+        **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
+    }
+    if log is None:
+        return subprocess.run(words, capture_output=True, **options)  # type: ignore[call-overload,no-any-return]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        return subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def need(tool: str, *, package: str, why: str) -> str:
+    """Return the path of a tool that must be there.
+
+    Raises:
+        InputError: It is not on PATH; the hint is the command that installs it.
+    """
+    # A login shell's PATH may lack the places of system tools.
+    found = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise InputError(f"{tool} is missing ({why})", hint=f"apt-get install {package}")
+    return found
+
+
+def last_lines(text: str, count: int = _TAIL) -> str:
+    """Return the last lines of a text."""
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def tail(log: Path, count: int = _TAIL) -> str:
+    """Return the last lines of a log file, or nothing when there is none."""
+    try:
+        return last_lines(log.read_text(encoding="utf-8", errors="replace"), count)
+    except OSError:
+        return ""
