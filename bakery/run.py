@@ -1,10 +1,12 @@
 """The one door to child processes: argv lists, a built environment, errors for people."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bakery.errors import BakeryError, InputError
 
@@ -76,19 +78,19 @@ def _run(
     log: Path | None,
     timeout: float | None,
 ) -> subprocess.CompletedProcess[str]:
-    options = {
-        "env": environment(env),
-        "cwd": cwd,
-        "timeout": timeout,
-        "text": True,
-        "check": False,
-        **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-    }
-    if log is None:
-        return subprocess.run(words, capture_output=True, **options)  # type: ignore[call-overload,no-any-return]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        return subprocess.run(words, stdout=file, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload,no-any-return]
+    given: dict[str, Any] = (
+        {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    )
+    with contextlib.ExitStack() as stack:
+        if log is None:
+            given |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        else:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(log.open("a", encoding="utf-8"))
+            given |= {"stdout": file, "stderr": subprocess.STDOUT}
+        return subprocess.run(
+            words, env=environment(env), cwd=cwd, timeout=timeout, text=True, check=False, **given
+        )
 
 
 def need(tool: str, *, package: str, why: str) -> str:

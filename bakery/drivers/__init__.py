@@ -1,0 +1,1 @@
+"""Drivers: how the local target runs a machine."""

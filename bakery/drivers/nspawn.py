@@ -1,0 +1,155 @@
+"""Machines at native speed where no hypervisor runs: systemd-nspawn boots the disk's root.
+
+Not a security boundary: the machine shares this host's kernel.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bakery.drivers.base import MachineSpec
+from bakery.errors import BakeryError, InputError
+from bakery.run import environment, need, run, tail
+
+_TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "sfdisk": "fdisk",
+    "resize2fs": "e2fsprogs",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+}
+_HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
+_START_SECONDS = 30
+
+
+class Nspawn:
+    """Runs each machine under a supervisor process with a mount namespace of its own."""
+
+    def check(self) -> None:
+        """Refuse without root or without the tools.
+
+        Raises:
+            InputError: With the command to run.
+        """
+        if os.geteuid() != 0:
+            raise InputError(
+                "the nspawn driver needs root: it mounts disks and makes links",
+                hint="run it with sudo",
+            )
+        for tool, package in _TOOLS.items():
+            need(tool, package=package, why="it runs the machine")
+
+    def start(self, spec: MachineSpec) -> None:
+        """Boot a machine from its disk.
+
+        Raises:
+            BakeryError: The machine ended at once; the console's tail says why.
+        """
+        if self.running(spec):
+            return
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        spec.console.write_text("", encoding="utf-8")
+        job = spec.folder / "machine.json"
+        job.write_text(json.dumps(spec.as_json()), encoding="utf-8")
+        _pid_file(spec).unlink(missing_ok=True)
+        _launch(spec, job)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.running(spec):
+            if time.monotonic() > deadline or "supervisor: failed" in tail(spec.console):
+                raise BakeryError(
+                    f"the machine {spec.name} did not start",
+                    log=spec.console,
+                    tail=tail(spec.console),
+                )
+            time.sleep(0.05)
+
+    def stop(self, spec: MachineSpec, *, seconds: float = 60) -> None:
+        """Shut a machine down; its disks are free when this returns."""
+        process = _process(spec)
+        if process is None:
+            return
+        os.kill(process, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while self.running(spec) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self.running(spec):
+            os.kill(process, signal.SIGKILL)
+        while self.running(spec):
+            time.sleep(0.05)
+        _pid_file(spec).unlink(missing_ok=True)
+
+    def running(self, spec: MachineSpec) -> bool:
+        """Return whether the machine's supervisor lives."""
+        return _process(spec) is not None
+
+    def host_key(self, spec: MachineSpec) -> str | None:
+        """Return the machine's ed25519 host key, seen through the supervisor's mounts."""
+        process = _process(spec)
+        if process is None:
+            return None
+        try:
+            inside = Path(f"/proc/{process}/root{spec.folder / 'root'}") / _HOST_KEY
+            key = inside.read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+        return key or None
+
+
+def _launch(spec: MachineSpec, job: Path) -> None:
+    """Start the supervisor so that it outlives this process and its terminal."""
+    words = [
+        "unshare", "--mount", "--propagation", "private",
+        sys.executable, "-m", "bakery.drivers.nspawn_supervisor", str(job),
+    ]  # fmt: skip
+    here = str(Path(__file__).parents[2])
+    if Path("/run/systemd/system").is_dir():
+        unit = f"mlflow-bakery-{spec.name}"
+        run(["systemctl", "reset-failed", unit], check=False)
+        # Delegate: the machine's systemd manages the cgroups below its own service. A service of
+        # its own, since a login scope would end with the login.
+        run(
+            [
+                "systemd-run", "--quiet", "--collect", f"--unit={unit}",
+                "--property=Delegate=yes", "--property=KillMode=mixed",
+                f"--property=StandardOutput=append:{spec.console}",
+                f"--property=StandardError=append:{spec.console}",
+                f"--setenv=PYTHONPATH={here}", *words,
+            ]
+        )  # fmt: skip
+        return
+    with spec.console.open("ab") as console:
+        subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            env=environment({"PYTHONPATH": here}),
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def _pid_file(spec: MachineSpec) -> Path:
+    return spec.folder / "supervisor.pid"
+
+
+def started_at(process: int) -> str | None:
+    """Return the start time of a process in clock ticks, which tells it from a later namesake."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else fields[19]
+
+
+def _process(spec: MachineSpec) -> int | None:
+    try:
+        process, start = _pid_file(spec).read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return int(process) if started_at(int(process)) == start else None

@@ -1,0 +1,120 @@
+"""The process that owns a running machine: its disk locks, loops, mounts and systemd-nspawn.
+
+Started in a mount namespace of its own (`unshare --mount`), so that whatever ends it, even
+SIGKILL, takes the mounts and with them the loop devices away.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from bakery.disk import Partition, root_partition
+from bakery.drivers.nspawn import started_at
+from bakery.errors import BakeryError
+from bakery.run import environment, run
+
+_DATA_DEVICE = "/dev/mlflow-data"
+_RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+
+
+def main(job: Path) -> int:
+    """Run the machine that a job file describes, until it powers off."""
+    spec = {key: value and Path(value) for key, value in json.loads(job.read_text()).items()}
+    held: list[int] = []  # locks and loops, open as long as the machine runs
+    try:
+        words = _prepare(spec, held)
+        _write_pid(job.parent)
+    except BakeryError as error:
+        print(f"supervisor: failed: {error} {error.tail}", flush=True)
+        return 1
+    machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment(), pass_fds=held)
+    # nspawn turns SIGTERM into an orderly shutdown of the machine.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: machine.terminate())
+    return machine.wait()
+
+
+def _prepare(spec: dict[str, Path], held: list[int]) -> list[str]:
+    folder = spec["folder"]
+    root = folder / "root"
+    root.mkdir(exist_ok=True)
+    held.append(_lock(spec["disk"]))
+    device = _attach(spec["disk"], root_partition(spec["disk"]))
+    run(["mount", "-o", "noatime", device, root])
+    run(["losetup", "--detach", device])  # lazily: it goes with the mount
+    _unify_cgroups()
+    _set_resolver(root)
+    return [*_nspawn(spec, root), *_data_disk(spec, held)]
+
+
+def _nspawn(spec: dict[str, Path], root: Path) -> list[str]:
+    return [
+        # The machine must not outlive its supervisor, which holds its locks.
+        "setpriv", "--pdeathsig", "KILL",
+        "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot",
+        f"--directory={root}", f"--machine={spec['name']}",
+        # All but the clock: nspawn has none of its own and `date -s` would set this host's.
+        "--capability=all", "--drop-capability=CAP_SYS_TIME",
+        "--system-call-filter=@keyring bpf @known",
+        f"--network-bridge={spec['bridge']}", "--link-journal=no", "--console=pipe",
+        "--resolv-conf=off", "--timezone=off",
+        f"--bind-ro={spec['folder'] / 'seed'}:/var/lib/cloud/seed/nocloud",
+    ]  # fmt: skip
+
+
+def _data_disk(spec: dict[str, Path], held: list[int]) -> list[str]:
+    if not spec["data_disk"]:
+        return []
+    held.append(_lock(spec["data_disk"]))
+    device = _attach(spec["data_disk"], None)
+    held.append(os.open(device, os.O_RDWR))
+    run(["losetup", "--detach", device])  # lazily: it goes when nobody has it open
+    return [f"--bind={device}:{_DATA_DEVICE}"]
+
+
+def _attach(disk: Path, partition: Partition | None) -> str:
+    part = ["--offset", partition.offset, "--sizelimit", partition.size] if partition else []
+    return run(["losetup", "--find", "--show", *map(str, part), disk]).stdout.strip()
+
+
+def _lock(disk: Path) -> int:
+    """Hold a disk file for as long as this process lives: nothing else fences a loop device."""
+    file = os.open(disk, os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise BakeryError(f"{disk} is in use by another machine") from error
+    return file
+
+
+def _unify_cgroups() -> None:
+    """Show nspawn a unified cgroup hierarchy on hosts that have a hybrid one."""
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return
+    run(["umount", "--recursive", "/sys/fs/cgroup"], check=False)
+    run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"])
+
+
+def _set_resolver(root: Path) -> None:
+    """Give the machine the host's name servers, unless systemd-resolved serves it."""
+    target = root / "etc/resolv.conf"
+    if target.is_symlink() and (root / "lib/systemd/systemd-resolved").exists():
+        return
+    target.unlink(missing_ok=True)
+    shutil.copyfile(_RESOLVED if _RESOLVED.exists() else Path("/etc/resolv.conf"), target)
+
+
+def _write_pid(folder: Path) -> None:
+    process = os.getpid()
+    part = folder / "supervisor.pid.part"
+    part.write_text(f"{process} {started_at(process)}", encoding="ascii")
+    part.replace(folder / "supervisor.pid")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,156 @@
+"""What a deployment remembers on this host: one JSON file of facts and one of secrets."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from bakery.errors import BakeryError, InputError
+from bakery.network import Network
+
+
+class Generation(BaseModel):
+    """One machine made from one image."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    image: str
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class Deployment(BaseModel):
+    """A named server: everything about it but its secrets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    id: str = Field(default_factory=lambda: secrets.token_hex(3))
+    name: str
+    hostname: str = ""
+    network: Network | None = None
+    data_disk_uuid: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    data_disk_served: bool = False
+    """Set once a machine has served from the data disk: from then on nothing may format it."""
+    storage_account: str = ""
+    storage_container: str = ""
+    username: str = ""
+    own_certificate: bool = False
+    environment_serial: int = 0
+    environment_digest: str = ""
+    generation: Generation | None = None
+
+
+class Secrets(BaseModel):
+    """What clients and machines log in with."""
+
+    password: SecretStr
+    password_hash: str
+    storage_key: SecretStr
+    mysql_password: SecretStr | None = None
+
+
+class DeploymentFolder:
+    """The files of one deployment below the state folder."""
+
+    def __init__(self, state: Path, name: str) -> None:
+        self.path = state.absolute() / "deployments" / name
+        self.name = name
+        self.facts = self.path / "deployment.json"
+        self.secrets = self.path / "secrets.json"
+        self.tls = self.path / "tls"
+        self.azurite = self.path / "azurite"
+        self.known_hosts = self.path / "known_hosts"
+        self.ssh_key = self.path / "ssh" / "id_ed25519"
+
+    def machine(self, generation: int) -> Path:
+        """Return the folder of one generation's machine."""
+        return self.path / "machines" / str(generation)
+
+    def load(self) -> Deployment | None:
+        """Return what is remembered, or None before the first deploy.
+
+        Raises:
+            BakeryError: The file is damaged.
+        """
+        try:
+            return Deployment.model_validate_json(self.facts.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise BakeryError(
+                f"{self.facts} is damaged", hint="restore it, or remove it by hand", tail=str(error)
+            ) from error
+
+    def deployed(self) -> Deployment:
+        """Return what is remembered.
+
+        Raises:
+            InputError: Nothing is deployed under this name.
+        """
+        found = self.load()
+        if found is None:
+            raise InputError(f"no deployment is called {self.name}", hint="./inv up")
+        return found
+
+    def save(self, deployment: Deployment) -> None:
+        """Remember the facts."""
+        write_atomically(self.facts, deployment.model_dump_json(indent=2, by_alias=True) + "\n")
+
+    def load_secrets(self) -> Secrets | None:
+        """Return the secrets, or None before the first deploy."""
+        try:
+            return Secrets.model_validate_json(self.secrets.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def save_secrets(self, values: Secrets) -> None:
+        """Remember the secrets, readable by nobody else."""
+        shown = {
+            key: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for key, value in values
+        }
+        write_atomically(self.secrets, json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep two runs on one deployment apart.
+
+        Raises:
+            BakeryError: Another one is at work; says which process.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise BakeryError(
+                    f"process {file.read().strip()} is at work on {self.name}",
+                    hint="wait for it to end",
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file so that a kill leaves the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
