@@ -8,6 +8,7 @@ from typing import Any
 import requests
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 
 from bakery.targets.base import Server
 
@@ -23,9 +24,9 @@ class Login:
     password: SecretStr
 
     @property
-    def basic(self) -> tuple[bytes, bytes]:
+    def basic(self) -> HTTPBasicAuth:
         """For requests: as UTF-8, because it would send text as Latin-1."""
-        return self.username.encode(), self.password.get_secret_value().encode()
+        return HTTPBasicAuth(self.username.encode(), self.password.get_secret_value().encode())
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class _UnderItsName(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        names = {"server_hostname": self._hostname, "assert_hostname": self._hostname}
-        super().init_poolmanager(*args, **kwargs, **names)
+        kwargs |= {"server_hostname": self._hostname, "assert_hostname": self._hostname}
+        super().init_poolmanager(*args, **kwargs)
 
 
 def session(door: Door, login: Login | None = None) -> requests.Session:

@@ -17,7 +17,7 @@ class CheckResult:
     seconds: float
 
 
-class CheckFailed(Exception):
+class CheckFailed(Exception):  # noqa: N818 - it reads as what happened
     """A check found something that is not as it must be; the message says what."""
 
 
@@ -34,8 +34,13 @@ def measure(name: str, check: Callable[[], str]) -> CheckResult:
 
 def one_line(failure: BaseException) -> str:
     """Return what an exception says, shortened to one line of a table."""
-    text = " ".join(str(failure).split()) or type(failure).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return shorten(str(failure)) or type(failure).__name__
+
+
+def shorten(text: str) -> str:
+    """Return a text as one line of a table."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."
 
 
 def expect(truth: object, otherwise: str) -> None:

@@ -1,6 +1,6 @@
 """Checks of TLS: a certificate that clients may trust, and no protocol from before 2008."""
 
-import datetime
+import datetime as dt
 import socket
 import ssl
 import tempfile
@@ -33,7 +33,7 @@ def chain_is_valid(door: Door) -> str:
         version = secure.version()
     expect(certificate, "the server showed no certificate")
     ends = x509.load_der_x509_certificate(certificate or b"").not_valid_after_utc
-    days = (ends - datetime.datetime.now(datetime.UTC)).days
+    days = (ends - dt.datetime.now(dt.UTC)).days
     return f"{version}, valid for {days} more days"
 
 
@@ -106,11 +106,11 @@ def _accept_one(listener: socket.socket, context: ssl.SSLContext) -> None:
 def _throwaway_certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(hours=1))
         .sign(key, hashes.SHA256())
     )
     path = folder / "both.pem"

@@ -1,0 +1,100 @@
+"""The round trip with the real MLflow client, in a virtual environment of its own."""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uv
+
+from bakery.checks.result import CheckResult, shorten
+from bakery.env import client_variables
+from bakery.run import last_lines, run
+from bakery.targets.base import Server
+
+REQUIREMENTS = Path(__file__).parents[2] / "images" / "client" / "requirements.txt"
+_SCRIPT = Path(__file__).with_name("roundtrip.py")
+_DEADLINE = 180
+
+
+def round_trip(server: Server, *, cache: Path) -> list[CheckResult]:
+    """Log a run with the MLflow client, read it back, find it in Blob, remove it."""
+    python = client_python(cache)
+    access = {
+        "account": server.blob.account,
+        "container": server.blob.container,
+        "key": server.blob.key.get_secret_value(),
+        "endpoint": server.blob.endpoint,
+    }
+    # In a folder of its own: the client looks for a git repository around it and writes beside it.
+    with tempfile.TemporaryDirectory(prefix="bakery-client-") as folder:
+        done = run(
+            [python, _SCRIPT],
+            env=_environment(server, folder),
+            cwd=Path(folder),
+            stdin=json.dumps(access),
+            check=False,
+            timeout=_DEADLINE,
+        )
+    results = [CheckResult(**json.loads(line)) for line in done.stdout.splitlines()]
+    short = [CheckResult(r.name, r.ok, shorten(r.detail), r.seconds) for r in results]
+    if done.returncode != 0 and all(result.ok for result in short):
+        reason = shorten(last_lines(done.stderr, 1))
+        short.append(CheckResult("MLflow client", ok=False, detail=reason, seconds=0.0))
+    return short
+
+
+def client_python(cache: Path) -> Path:
+    """Return the Python of the client's environment, made once for each lock and Python.
+
+    Raises:
+        BakeryError: It could not be installed.
+    """
+    content = REQUIREMENTS.read_bytes() + sys.version.encode()
+    place = cache / "client" / hashlib.sha256(content).hexdigest()[:16]
+    python = place / "bin" / "python"
+    if not python.exists():
+        _install(place)
+    return python
+
+
+def _install(place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    tool = uv.find_uv_bin()
+    hint = "the packages come from the configured package index; is it reachable?"
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix="new-") as folder:
+        made = Path(folder) / "venv"
+        run([tool, "venv", "--quiet", "--no-project", "--python", sys.executable, made])
+        run(
+            [
+                *(tool, "pip", "install", "--quiet", "--require-hashes"),
+                *("--python", made / "bin" / "python", "--requirement", REQUIREMENTS),
+            ],
+            hint=hint,
+            timeout=900,
+        )
+        # Whole or not there; whoever came first, has the same.
+        try:
+            made.rename(place)
+        except OSError:
+            if not place.is_dir():
+                raise
+
+
+def _environment(server: Server, home: str) -> dict[str, str]:
+    past = (os.environ.get("NO_PROXY", ""), os.environ.get("no_proxy", ""))
+    near = ",".join(
+        filter(None, (*past, server.hostname, urlsplit(server.blob.endpoint).hostname or ""))
+    )
+    return client_variables(server, password=True) | {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "PYTHONWARNINGS": "ignore",
+        "HOME": home,
+        "NO_PROXY": near,
+        "no_proxy": near,
+    }
