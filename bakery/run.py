@@ -13,6 +13,8 @@ from bakery.errors import BakeryError, InputError
 _PASSED_ON = (
     "HOME", "PATH", "TERM", "TMPDIR", "USER", "SSH_AUTH_SOCK",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    # Where a network's own authority signs: uv and npm must trust it, too.
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
 _PASSED_ON_PREFIXES = ("PIP_", "UV_", "NPM_CONFIG_", "npm_config_")
 _TAIL = 15
