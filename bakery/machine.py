@@ -5,6 +5,8 @@ from pathlib import Path
 from bakery import ssh
 from bakery.drivers.base import Driver, MachineSpec
 from bakery.errors import BakeryError
+from bakery.network import Network
+from bakery.render import render
 from bakery.run import tail
 from bakery.state import write_atomically
 from bakery.targets.base import SshAccess
@@ -47,3 +49,22 @@ def boot(driver: Driver, spec: MachineSpec, access: SshAccess, *, seconds: float
 def _console_tail(console: Path) -> str:
     # Colours and cursor movements would garble the caller's terminal.
     return "".join(c for c in tail(console) if c == "\n" or c.isprintable())
+
+
+def network_config(network: Network, addresses: list[str]) -> str:
+    """Return the NoCloud network configuration of a machine with fixed addresses."""
+    return render(
+        "cloud-init/network-config.yaml.j2",
+        addresses=[f"{address}/{network.prefix}" for address in addresses],
+        gateway=network.gateway,
+        nameservers=_name_servers(),
+    )
+
+
+def _name_servers() -> list[str]:
+    """Return the host's name servers that a machine can reach too."""
+    uplink = Path("/run/systemd/resolve/resolv.conf")
+    source = uplink if uplink.exists() else Path("/etc/resolv.conf")
+    rows = [line.split() for line in source.read_text(encoding="utf-8").splitlines()]
+    found = [row[1] for row in rows if len(row) > 1 and row[0] == "nameserver"]
+    return [address for address in found if not address.startswith("127.")]

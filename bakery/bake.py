@@ -1,0 +1,293 @@
+"""Baking: from a base, container images and our files to a bootable disk with a manifest."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bakery import disk, machine, network, packer, pool, ssh
+from bakery.bases import Base, resolve_base
+from bakery.containers import ContainerImage, resolve_containers
+from bakery.drivers.base import Driver, MachineSpec
+from bakery.drivers.nspawn import Nspawn
+from bakery.errors import BakeryError
+from bakery.log import note, step, timings
+from bakery.manifest import BaseInfo, Catalogue, ContainerInfo, Manifest
+from bakery.render import PROJECT, render
+from bakery.run import run
+from bakery.settings import Settings
+from bakery.state import write_atomically
+from bakery.targets.base import SshAccess
+
+# Raised when the same inputs are to give another image.
+_SCHEMA = 1
+_DECIDES = ("packer/provision", "packer/files", "packer/template.pkr.hcl.j2", "compose")
+_STAMP = re.compile(r"^(\S+) (==>|    ) \S+: Provisioning with shell script: \S*/(\S+)\.sh")
+
+
+def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Manifest:
+    """Return the image that the settings and the project's files make, baked unless it is there.
+
+    `force` bakes anew; `keep` leaves the machine of a failed bake running, to look inside.
+
+    Raises:
+        InputError: This host cannot bake.
+        BakeryError: A step failed; nothing is left running (unless `keep`).
+    """
+    state = settings.state_dir.absolute()
+    with pool.opened(state) as disks:
+        catalogue = Catalogue(state, disks)
+        with step("Base"):
+            base = resolve_base(settings.base, cache=disks)
+        with step("Container images"):
+            containers = _containers(settings)
+        key = bake_key(base, containers, settings.disk_gib)
+        found = catalogue.by_key(key)
+        if found and not force:
+            note(f"nothing to bake: {found.id} is what these inputs make")
+            return found
+        return _bake(settings, base, containers, key, catalogue, keep=keep)
+
+
+def _bake(
+    settings: Settings,
+    base: Base,
+    containers: list[ContainerImage],
+    key: str,
+    catalogue: Catalogue,
+    *,
+    keep: bool,
+) -> Manifest:
+    first = len(timings())
+    started = datetime.now(UTC)
+    image = f"{started:%Y%m%d-%H%M%S}-{key[:8]}"
+    state = settings.state_dir.absolute()
+    log = state / "images" / image / "bake.log"
+    pool.check_space(state)
+    with _one_bake_at_a_time(state) as folder:
+        with step("Recipe: render and validate"):
+            recipe = _write_recipe(folder, base, containers)
+        with _bake_machine(settings, folder, base, keep=keep) as (driver, spec):
+            with step("Provision with Packer"):
+                packer.build(recipe, log)
+            with step("Shut down"):
+                driver.stop(spec)
+        with step("Publish"):
+            manifest = Manifest(
+                id=image,
+                bake_key=key,
+                base=_base_info(base),
+                containers=[_container_info(one) for one in containers],
+                packages=json.loads(recipe.packages.read_text(encoding="utf-8")),
+                disk_size=spec.disk.stat().st_size,
+                disk_used=spec.disk.stat().st_blocks * 512,
+                timings=[*timings(first), *provision_timings(log)],
+            )
+            _publish(spec.disk, manifest, catalogue)
+    note(f"baked {image}")
+    return manifest
+
+
+def bake_key(base: Base, containers: list[ContainerImage], disk_gib: int) -> str:
+    """Return the hash of all that decides what an image contains."""
+    digest = hashlib.sha256()
+    inputs = {
+        "schema": _SCHEMA,
+        "target": "local",
+        "base": base.digest,
+        "disk_gib": disk_gib,
+        "containers": {one.name: [one.reference, one.image_id] for one in containers},
+        "files": {name: value for root in _DECIDES for name, value in _tree(PROJECT / root)},
+    }
+    digest.update(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode())
+    return digest.hexdigest()
+
+
+def render_only(settings: Settings, folder: Path) -> None:
+    """Write every file that a bake would hand to Packer, and end."""
+    folder = folder.absolute()
+    base = settings.base or "ubuntu-20.04"
+    access = _build_access(folder, "192.0.2.2")
+    inputs = packer.Inputs(base=base, archives=[], images_json="{}\n", ssh=access)
+    _packer, version = packer.find_packer()
+    packer.write_recipe(folder / "packer", inputs, version)
+    public = "ssh-ed25519 KEY mlflow-bakery"
+    text = render("cloud-init/build-user-data.yaml.j2", public_key=public)
+    write_atomically(folder / "build-user-data.yaml", text, mode=0o644)
+
+
+def provision_timings(log: Path) -> list[tuple[str, float]]:
+    """Return how long each provisioning script took, in seconds, read from Packer's log."""
+    stamps: list[tuple[str, datetime]] = []
+    last = None
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        moment = _moment(line)
+        last = moment or last
+        found = _STAMP.match(line)
+        if found and moment:
+            stamps.append((found.group(3), moment))
+    ends = [moment for _, moment in stamps[1:]] + [last]
+    return [
+        (f"provision {name}", (end - begun).total_seconds())
+        for (name, begun), end in zip(stamps, ends, strict=True)
+        if end
+    ]
+
+
+def _moment(line: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(line.partition(" ")[0])
+    except ValueError:
+        return None
+
+
+def _containers(settings: Settings) -> list[ContainerImage]:
+    return resolve_containers(
+        settings.container_source,
+        cache=settings.state_dir.absolute() / "cache" / "containers",
+        registry=settings.registry,
+        tls_verify=settings.registry_tls_verify,
+    )
+
+
+def _write_recipe(folder: Path, base: Base, containers: list[ContainerImage]) -> packer.Recipe:
+    entries = {
+        one.name: {"reference": one.reference, "image_id": one.image_id, "version": one.version}
+        for one in containers
+    }
+    inputs = packer.Inputs(
+        base=base.name,
+        archives=[one.archive for one in containers],
+        images_json=json.dumps(entries, indent=2, sort_keys=True) + "\n",
+        ssh=_build_access(folder, _bake_network(folder).management(0)),
+    )
+    _packer, version = packer.find_packer()
+    recipe = packer.write_recipe(folder / "packer", inputs, version)
+    packer.validate(recipe)
+    return recipe
+
+
+@contextmanager
+def _one_bake_at_a_time(state: Path) -> Iterator[Path]:
+    """Give the bake's work folder, cleaned of what a killed bake left."""
+    folder = state / "bake"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (state / "bake.lock").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BakeryError("another bake is at work here", hint="wait for it to end") from None
+        yield folder
+
+
+def _bake_network(folder: Path) -> network.Network:
+    """Return the network of this state folder's bakes, made anew; its name never changes."""
+    name = f"bk{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+    record = folder / "network.json"
+    if not record.exists():
+        network.take_down(network.Network(name=name, subnet="10.88.0.0/28"))
+        found = network.allot(name)
+        write_atomically(record, json.dumps({"name": found.name, "subnet": found.subnet}))
+    return network.Network(**json.loads(record.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _bake_machine(
+    settings: Settings, folder: Path, base: Base, *, keep: bool
+) -> Iterator[tuple[Driver, MachineSpec]]:
+    """Boot a machine from a copy of the base; it and its network are gone afterwards."""
+    driver = Nspawn()
+    net = _bake_network(folder)
+    spec = MachineSpec(
+        name=net.name,
+        disk=settings.state_dir.absolute() / "pool" / "bake.raw",
+        folder=folder / "machine",
+        bridge=net.name,
+    )
+    access = _build_access(folder, net.management(0))
+    failed = True
+    try:
+        driver.stop(spec, seconds=0)
+        network.bring_up(net)
+        with step("Copy the base"):
+            pool.copy(base.disk, spec.disk)
+            disk.grow_root(spec.disk, settings.disk_gib << 30)
+        with step("Boot the bake's machine"):
+            machine.write_seed(spec, *_build_seed(folder, net))
+            machine.boot(driver, spec, access, seconds=settings.boot_seconds)
+        yield driver, spec
+        failed = False
+    finally:
+        if failed and keep:
+            note(f"kept, as asked: ssh {' '.join(access.options)} {access.user}@{access.host}")
+        else:
+            driver.stop(spec, seconds=10)
+            network.take_down(net)
+            (folder / "network.json").unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            if failed:
+                spec.disk.unlink(missing_ok=True)
+
+
+def _build_access(folder: Path, host: str) -> SshAccess:
+    return SshAccess(
+        host=host, user="bake", key=folder / "id_ed25519", known_hosts=folder / "known_hosts"
+    )
+
+
+def _build_seed(folder: Path, net: network.Network) -> tuple[str, str, str]:
+    public = ssh.make_key(folder / "id_ed25519")
+    instance = f"bake-{datetime.now(UTC):%Y%m%d%H%M%S}"
+    return (
+        render("cloud-init/build-user-data.yaml.j2", public_key=public),
+        render(
+            "cloud-init/meta-data.yaml.j2", instance=instance, hostname="bake", public_key=public
+        ),
+        machine.network_config(net, [net.management(0)]),
+    )
+
+
+def _publish(made: Path, manifest: Manifest, catalogue: Catalogue) -> None:
+    """Put the disk in its place, then the manifest, which makes it an image."""
+    target = catalogue.disk(manifest.id)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    run(["sync", made])
+    made.chmod(0o400)
+    made.replace(target)
+    catalogue.add(manifest)
+
+
+def _tree(root: Path) -> Iterator[tuple[str, str]]:
+    files = [root] if root.is_file() else sorted(root.rglob("*"))
+    for path in files:
+        if path.is_file() and "__pycache__" not in path.parts:
+            mode = "x" if os.access(path, os.X_OK) else "-"
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            yield str(path.relative_to(PROJECT)), f"{mode}{digest}"
+
+
+def _base_info(base: Base) -> BaseInfo:
+    return BaseInfo(
+        name=base.name,
+        requested=base.requested,
+        digest=base.digest,
+        source=base.source,
+        fallback=base.fallback,
+    )
+
+
+def _container_info(one: ContainerImage) -> ContainerInfo:
+    return ContainerInfo(
+        name=one.name,
+        reference=one.reference,
+        image_id=one.image_id,
+        version=one.version,
+        source=one.source,
+        size=one.archive.stat().st_size,
+    )

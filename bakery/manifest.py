@@ -1,0 +1,109 @@
+"""What is known of an image: what it was made from, what is in it, how long it took."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bakery.errors import InputError
+from bakery.state import write_atomically
+
+
+class BaseInfo(BaseModel):
+    """The operating system that the bake started from."""
+
+    name: str
+    requested: str
+    digest: str
+    source: str
+    fallback: str
+
+
+class ContainerInfo(BaseModel):
+    """A container image in the image."""
+
+    name: str
+    reference: str
+    image_id: str
+    version: str
+    source: str
+    size: int
+    """Of its archive, in bytes."""
+
+
+class Manifest(BaseModel):
+    """The manifest of an image, `manifest.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_: int = Field(default=1, alias="schema")
+    id: str
+    bake_key: str
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    base: BaseInfo
+    containers: list[ContainerInfo]
+    packages: dict[str, Any]
+    """Docker's and Compose's versions and every installed package with its version."""
+    disk_size: int
+    """Of the disk as the machine sees it, in bytes."""
+    disk_used: int
+    """What the disk takes on this host, in bytes."""
+    timings: list[tuple[str, float]]
+    """The steps of the bake, in seconds."""
+
+
+class Catalogue:
+    """The images of a state folder, oldest first; the disks lie in the pool."""
+
+    def __init__(self, state: Path, disks: Path) -> None:
+        self.folder = state / "images"
+        self.disks = disks / "images"
+
+    def disk(self, image_id: str) -> Path:
+        """Return the disk of an image; never written to."""
+        return self.disks / f"{image_id}.raw"
+
+    def manifest_file(self, image_id: str) -> Path:
+        """Return the manifest's path."""
+        return self.folder / image_id / "manifest.json"
+
+    def images(self) -> list[Manifest]:
+        """Return every whole image; one whose disk is missing is none."""
+        return [found for found in self.manifests() if self.disk(found.id).exists()]
+
+    def manifests(self) -> list[Manifest]:
+        """Return every manifest, oldest first."""
+        found = [_load(path) for path in self.folder.glob("*/manifest.json")]
+        return sorted((one for one in found if one), key=lambda one: one.created)
+
+    def by_key(self, key: str) -> Manifest | None:
+        """Return the newest image with a bake key."""
+        return next((one for one in reversed(self.images()) if one.bake_key == key), None)
+
+    def choose(self, image_id: str | None) -> Manifest:
+        """Return an image by its id, or the newest.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        images = self.images()
+        if image_id is None and images:
+            return images[-1]
+        for image in images:
+            if image.id == image_id:
+                return image
+        what = f"no image is called {image_id}" if image_id else "nothing has been baked"
+        raise InputError(what, hint="./inv bake")
+
+    def add(self, manifest: Manifest) -> None:
+        """Record an image; its disk must lie in its place already."""
+        text = manifest.model_dump_json(indent=2, by_alias=True)
+        write_atomically(self.manifest_file(manifest.id), text + "\n", mode=0o644)
+
+
+def _load(path: Path) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,46 @@
+"""`up` and `check`: the whole way, and the proof that it serves."""
+
+from bakery import checks
+from bakery.bake import bake
+from bakery.deploy import deploy
+from bakery.errors import BakeryError, InputError
+from bakery.log import step
+from bakery.settings import Settings
+from bakery.targets.base import Server
+from bakery.targets.local import LocalTarget
+
+
+def up(settings: Settings) -> Server:
+    """Bake if needed, deploy, and check what serves.
+
+    Raises:
+        BakeryError: A step or a check failed.
+    """
+    with step("Bake"):
+        manifest = bake(settings)
+    with step("Deploy"):
+        server = deploy(settings, image=manifest.id)
+    failed = [result for result in check_server(settings) if not result.ok]
+    if failed:
+        raise BakeryError(
+            f"{len(failed)} checks failed: {', '.join(one.name for one in failed)}",
+            hint="./inv check shows each",
+            tail="\n".join(f"{one.name}: {one.detail}" for one in failed),
+        )
+    return server
+
+
+def check_server(settings: Settings) -> list[checks.CheckResult]:
+    """Check what runs now: from outside over HTTPS, and inside with testinfra.
+
+    Raises:
+        InputError: Nothing is deployed, or it is stopped.
+    """
+    with LocalTarget.opened(settings) as target:
+        server = target.server()
+        if not target.running():
+            raise InputError(f"{server.name} is stopped", hint="./inv start")
+    with step("Check: HTTPS from outside"):
+        results = checks.check_server(server, cache=settings.state_dir.absolute() / "cache")
+    with step("Check: inside the machine (testinfra)"):
+        return results + checks.check_machine(server)

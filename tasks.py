@@ -1,0 +1,264 @@
+"""The verbs: parse, call, print, exit code. `./inv --list` shows them."""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from invoke import Context, Exit, task
+
+from bakery import console, errors, settings
+
+_NAME = {
+    "name": "the deployment (default: mlflow)",
+    "target": "where it runs: local (azure is not there yet)",
+}
+_BASE = {
+    "base": "ubuntu-20.04 (default), ubuntu-22.04, ubuntu-24.04 or debian-13",
+    "driver": "how machines run on this host: nspawn",
+}
+
+
+def verb(**texts: str) -> Callable[[Callable[..., None]], Any]:
+    """Make a task whose errors are one line and a hint, with the documented exit codes."""
+
+    def make(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def guarded(context: Context, *given: Any, **named: Any) -> None:
+            signal.signal(signal.SIGTERM, _interrupt)
+            signal.signal(signal.SIGINT, _interrupt)
+            try:
+                body(context, *given, **named)
+            except errors.BakeryError as error:
+                console.show_error(error)
+                raise Exit(code=error.exit_code) from None
+            except KeyboardInterrupt:
+                console.show_interrupt()
+                raise Exit(code=130) from None
+            except OSError as error:
+                console.show_error(console.from_os(error))
+                raise Exit(code=errors.FAILED) from None
+
+        return task(help=texts)(guarded)
+
+    return make
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@verb(
+    **_BASE,
+    force="bake even when nothing has changed",
+    keep="`on-error` leaves a failed bake's machine running",
+    render="only write every file for Packer into this folder",
+    target=_NAME["target"],
+    json="print the manifest",
+)
+def bake(
+    context: Context,
+    base: str | None = None,
+    driver: str | None = None,
+    target: str | None = None,
+    force: bool = False,
+    keep: str = "never",
+    render: str | None = None,
+    json: bool = False,
+) -> None:
+    """Bake an image: base, Docker, the three container images, the server's files."""
+    from bakery.bake import bake as bake_image
+    from bakery.bake import render_only
+
+    if keep not in {"never", "on-error"}:
+        raise errors.InputError(f"--keep {keep}: not known", hint="--keep never|on-error")
+    found = settings.load(base=base, driver=driver, target=target)
+    if render:
+        render_only(found, Path(render))
+        return
+    manifest = bake_image(found, force=force, keep=keep == "on-error")
+    if json:
+        sys.stdout.write(manifest.model_dump_json(indent=2, by_alias=True) + "\n")
+
+
+@verb(
+    **_NAME,
+    image="deploy this image (default: the newest)",
+    replace="make a new generation even if nothing has changed",
+)
+def deploy(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    image: str | None = None,
+    replace: bool = False,
+) -> None:
+    """Serve from the newest image; nothing to do when it already does."""
+    from bakery.deploy import deploy as deploy_image
+
+    server = deploy_image(settings.load(name=name, target=target), image=image, replace=replace)
+    console.show_access(server)
+
+
+@verb(**_NAME, **_BASE)
+def up(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    base: str | None = None,
+    driver: str | None = None,
+) -> None:
+    """Bake if needed, deploy, check, and print how to reach it."""
+    from bakery.up import up as bring_up
+
+    with console.total_time():
+        server = bring_up(settings.load(name=name, target=target, base=base, driver=driver))
+    console.show_access(server)
+
+
+@verb(**_NAME, json="print the results as JSON")
+def check(
+    context: Context, name: str | None = None, target: str | None = None, json: bool = False
+) -> None:
+    """Check what runs: testinfra in the machine, HTTPS from outside."""
+    from bakery.up import check_server
+
+    found = settings.load(name=name, target=target)
+    console.show_results(check_server(found), as_json=json)
+
+
+@verb(**_NAME, json="print it as JSON")
+def status(
+    context: Context, name: str | None = None, target: str | None = None, json: bool = False
+) -> None:
+    """What runs: URL, image, generation, readiness, disk, certificate."""
+    from bakery.status import status as read_status
+
+    console.show_status(read_status(settings.load(name=name, target=target)), as_json=json)
+
+
+@verb(**_NAME)
+def start(context: Context, name: str | None = None, target: str | None = None) -> None:
+    """Serve again after `stop` or a reboot of this host."""
+    from bakery.deploy import start as start_server
+
+    console.show_access(start_server(settings.load(name=name, target=target)))
+
+
+@verb(**_NAME)
+def stop(context: Context, name: str | None = None, target: str | None = None) -> None:
+    """Shut the machine down; `start` serves again."""
+    from bakery.deploy import stop as stop_server
+
+    stop_server(settings.load(name=name, target=target))
+
+
+@verb(
+    **_NAME,
+    shell="bash (default), zsh, sh, fish, powershell or dotenv",
+    write="write it into this file instead (its own block only, mode 0600)",
+    show_password="print the password even on a terminal",
+    json="print it as JSON",
+)
+def env(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    shell: str = "bash",
+    write: str | None = None,
+    show_password: bool = False,
+    json: bool = False,
+) -> None:
+    """What a client needs: eval "$(./inv env)"."""
+    from bakery.status import client_environment
+
+    found = settings.load(name=name, target=target)
+    shown = show_password or write is not None or not sys.stdout.isatty()
+    console.show_environment(
+        client_environment(found, password=shown), shell=shell, write=write, as_json=json
+    )
+
+
+@verb(**_NAME, service="mysql, migrate, mlflow, traefik or machine", lines="how many")
+def logs(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    service: str = "mlflow",
+    lines: int = 100,
+) -> None:
+    """The end of a service's log."""
+    from bakery.status import logs as read_logs
+
+    sys.stdout.write(read_logs(settings.load(name=name, target=target), service, lines))
+
+
+@verb(**_NAME, command="run this instead of a shell")
+def ssh(
+    context: Context, name: str | None = None, target: str | None = None, command: str = ""
+) -> None:
+    """Log in to the machine."""
+    from bakery.status import ssh_command
+
+    found = settings.load(name=name, target=target)
+    raise Exit(code=console.hand_over(ssh_command(found, command)))
+
+
+@verb(**_NAME)
+def storage(context: Context, name: str | None = None, target: str | None = None) -> None:
+    """Make the artifact store: account, container, key (locally Azurite); idempotent."""
+    from bakery.deploy import storage as make_storage
+
+    blob = make_storage(settings.load(name=name, target=target))
+    sys.stdout.write(f"{blob.endpoint}/{blob.container}\n")
+
+
+@verb(json="print it as JSON")
+def images(context: Context, json: bool = False) -> None:
+    """What has been baked."""
+    from bakery.status import images as list_images
+
+    console.show_images(list_images(settings.load()), as_json=json)
+
+
+@verb(**_NAME, with_data="also destroy the data disk, blobs and secrets", yes="do not ask")
+def destroy(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    with_data: bool = False,
+    yes: bool = False,
+) -> None:
+    """Remove machine and network; data and artifacts stay unless --with-data."""
+    from bakery.deploy import destroy as destroy_server
+
+    found = settings.load(name=name, target=target)
+    if with_data and not yes:
+        console.confirm(found.name)
+    destroy_server(found, with_data=with_data)
+
+
+@verb()
+def lock(context: Context) -> None:
+    """Resolve every input of a bake anew: images/lock.toml and the locks with hashes."""
+    from bakery.lock import lock as resolve
+
+    resolve()
+
+
+@verb(json="print it as JSON", rows="which rows: a,b,c,d,e", runs="how often each")
+def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e", runs: int = 3) -> None:
+    """The performance table."""
+    from bakery.bench import bench as measure
+
+    measure(settings.load(name="bench"), rows=rows.split(","), runs=runs, as_json=json)
+
+
+@verb(only="lint, unit, slow or e2e")
+def test(context: Context, only: str = "") -> None:
+    """Everything: lint, types, unit tests, and the whole path on this machine."""
+    from bakery.suite import run_suite
+
+    raise Exit(code=run_suite(only))
