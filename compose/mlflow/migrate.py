@@ -19,6 +19,8 @@ from typing import Any
 
 URI = os.environ.get("MLFLOW_BACKEND_STORE_URI", "")
 SCHEMA = "mlflow"
+COLLATION = "utf8mb4_0900_as_cs"
+"""As in my.cnf and in the machine's init.sql: case-sensitive."""
 SHARE = Path("/usr/share/mlflow-bakery")
 RECORD = Path("/state/migration.json")
 MARK = Path("/run/migration/done")
@@ -186,7 +188,7 @@ def load(cursor: Any) -> None:
 def start_over(cursor: Any) -> None:
     """Empty the schema that a cut-off first migration left."""
     cursor.execute(f"DROP DATABASE `{SCHEMA}`")
-    cursor.execute(f"CREATE DATABASE `{SCHEMA}`")
+    cursor.execute(f"CREATE DATABASE `{SCHEMA}` CHARACTER SET utf8mb4 COLLATE {COLLATION}")
     cursor.execute(f"USE `{SCHEMA}`")
 
 

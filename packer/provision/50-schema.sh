@@ -32,7 +32,7 @@ trap clean EXIT
 "${compose[@]}" run --rm --no-deps --pull never migrate bake
 install -m 0644 /run/mlflow-bakery/migration/done "$share/schema.json"
 "${compose[@]}" exec --no-TTY mysql mysqldump --defaults-file=/run/secrets/client.cnf \
-    --single-transaction --routines --triggers --no-tablespaces --skip-comments \
+    --single-transaction --routines --triggers --no-tablespaces --skip-comments --loose-masking-policies=0 \
     --skip-add-drop-table --skip-add-locks --set-gtid-purged=OFF mlflow >"$share/schema.sql"
 grep -q 'CREATE TABLE .alembic_version.' "$share/schema.sql"
 chmod 0644 "$share/schema.sql"

@@ -16,6 +16,7 @@ from mlflow_bakery_machine.quoting import (
 
 MYSQL, MLFLOW, TRAEFIK = 999, 1001, 1002
 SCHEMA = "mlflow"
+COLLATION = "utf8mb4_0900_as_cs"  # As in my.cnf and migrate.py.
 
 # Refused whoever asks: the counters of all users, the assistant that trusts forwarded headers,
 # and the gateway, which would make requests on behalf of others.
@@ -84,7 +85,9 @@ def init_sql(user: str, password: str) -> str:
     return "\n".join(
         (
             "SET NAMES utf8mb4;",
-            "CREATE DATABASE IF NOT EXISTS `{}`;".format(SCHEMA),
+            "CREATE DATABASE IF NOT EXISTS `{}` CHARACTER SET utf8mb4 COLLATE {};".format(
+                SCHEMA, COLLATION
+            ),
             "CREATE USER IF NOT EXISTS {} IDENTIFIED BY {};".format(account, secret),
             "ALTER USER {} IDENTIFIED BY {};".format(account, secret),
             "GRANT ALL PRIVILEGES ON `{}`.* TO {};".format(SCHEMA, account),
