@@ -9,6 +9,9 @@ from pathlib import Path
 from bakery.errors import InputError
 from bakery.run import need, run
 
+# 2026-01-01: the time of what is made here, where the real one would only make a difference.
+EPOCH = 1767225600
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 _HOST_APT = Path("/etc/apt")
 _CODENAMES = "(buster|bullseye|bookworm|trixie|forky|duke|sid|oldstable|stable|testing|unstable)"
 _MAIN = re.compile(f"^{_CODENAMES}$")
@@ -69,12 +72,16 @@ def bootstrap(
     *,
     mirrors: Mirrors,
     log: Path,
+    variant: str = "apt",
+    excluded: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> None:
     """Install a suite of Debian with these packages into a new directory.
 
-    Documentation and translations stay out. Whatever ends this process, even SIGKILL, ends the
-    child too and leaves no mount behind: it runs in a process and mount namespace of its own.
+    `variant` is mmdebstrap's: "apt" can install more later, "essential" is smaller; files that
+    match `excluded` are left out, as are documentation and translations. Whatever ends this
+    process, even SIGKILL, ends the child too and leaves no mount behind: it runs in a process and
+    mount namespace of its own.
 
     Raises:
         InputError: Not root, or a tool is missing.
@@ -83,20 +90,23 @@ def bootstrap(
     if os.geteuid() != 0:
         raise InputError("building from packages needs root", hint="run the command with sudo")
     tool = need("mmdebstrap", package="mmdebstrap", why="it installs Debian into a directory")
-    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+    left_out = [*_LEFT_OUT, *excluded]
     run(
         [
             *("setpriv", "--pdeathsig", "KILL"),
             *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *(tool, "--mode=root", "--variant=apt", "--format=directory", "--architectures=amd64"),
+            *(tool, "--mode=root", f"--variant={variant}", "--format=directory"),
+            "--architectures=amd64",
             f"--include={','.join(packages)}",
             '--aptopt=Acquire::Languages "none"',
             "--dpkgopt=force-unsafe-io",
-            *excluded,
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in left_out),
             "--dpkgopt=path-include=/usr/share/doc/*/copyright",
             *options,
             *(suite, target, "-"),
         ],
+        # What an installation writes by itself gets this time, so that two are alike.
+        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
         stdin="\n".join(mirrors.lines(suite)) + "\n",
         log=log,
         hint="is the Debian archive reachable? apt-get update tries it",

@@ -1,0 +1,110 @@
+"""Python wheels, locked by hash, as files of a container image."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from bakery.containers.archive import Image, extend, pack_layer, unpack_layers
+from bakery.errors import InputError
+from bakery.lock import IMAGES
+from bakery.log import step
+from bakery.run import run
+
+_PLATFORM = "x86_64-manylinux_2_28"
+_HOME = "opt/mlflow"
+# Test suites of these are a tenth of their size, and nothing imports them.
+_TESTED = ("matplotlib", "numpy", "pandas", "pyarrow", "scipy", "sklearn")
+# uv writes scripts for the interpreter it runs on; long paths give the second form.
+_INTERPRETER = re.compile(rb"\A#!(?:/bin/sh\n'''exec' .*\n' '''|[^\n]*)\n")
+_COMPILE = (
+    'mount -t tmpfs none "$1/dev/shm" && exec chroot "$1" /usr/bin/env '
+    "PATH=/usr/local/bin:/usr/bin:/bin PYTHONHASHSEED=0 python3 -m compileall "
+    '-q -f -j 0 --invalidation-mode unchecked-hash "$2"'
+)
+
+
+def requirements(name: str) -> Path:
+    """Return the file with the locked requirements of an image."""
+    return IMAGES / "containers" / name / "requirements.txt"
+
+
+def locked_version(name: str, package: str, expected: str) -> str:
+    """Return the version of a package in an image's requirements.
+
+    Raises:
+        InputError: It is not the one that the lock names.
+    """
+    text = requirements(name).read_text(encoding="utf-8")
+    found = re.search(rf"^{re.escape(package)}==(\S+)", text, re.MULTILINE)
+    if found is None or found[1] != expected:
+        raise InputError(
+            f"{requirements(name).name} of {name} has {package} {found[1] if found else 'nowhere'},"
+            f" the lock has {expected}",
+            hint="./inv lock resolves both anew",
+        )
+    return found[1]
+
+
+def install(name: str, target: Path, *, python: str) -> None:
+    """Install an image's locked wheels into a directory, for another interpreter than ours.
+
+    Raises:
+        BakeryError: A wheel could not be had, or is not the one that was locked.
+    """
+    run(
+        [
+            *(find_uv_bin(), "pip", "install", "--quiet", "--no-deps"),
+            *("--require-hashes", "--only-binary", ":all:", "--python-version", python),
+            *("--python-platform", _PLATFORM, "--target", target),
+            *("--requirements", requirements(name)),
+        ],
+        hint="is the package index reachable?",
+    )
+    (target / ".lock").unlink(missing_ok=True)
+    for script in (target / "bin").iterdir():
+        content = script.read_bytes()
+        if content.startswith(b"#!"):
+            script.write_bytes(_INTERPRETER.sub(b"#!/usr/bin/env python3\n", content))
+
+
+def compile_all(root: Path, folders: Iterable[str]) -> None:
+    """Compile Python files with the interpreter in a root file system.
+
+    The results hold the hash of their source and are never checked against it: importing is most
+    of a server's start, and files in an image do not change.
+    """
+    for folder in folders:
+        (root / "dev/shm").mkdir(parents=True, exist_ok=True)
+        run(["unshare", "--mount", "sh", "-c", _COMPILE, "sh", root, folder])
+
+
+def mlflow_image(base: Image, work: Path, *, python: str) -> Image:
+    """Add MLflow and all it needs to an image with a Python."""
+    tree, root, layer = work / "tree", work / "root", work / "mlflow.tar"
+    with step("Install MLflow's wheels"):
+        install("mlflow", tree / _HOME, python=python)
+        _drop_tests(tree / _HOME)
+    with step("Compile them"):
+        unpack_layers(base, root)
+        (root / "opt").mkdir(exist_ok=True)
+        (tree / _HOME).rename(root / _HOME)
+        compile_all(root, [f"/{_HOME}"])
+        (root / _HOME).rename(tree / _HOME)
+    pack_layer(tree, layer)
+    path = next((word for word in base.settings.get("Env") or [] if word.startswith("PATH=")), "")
+    environment = {
+        "PATH": f"/{_HOME}/bin:" + (path.removeprefix("PATH=") or "/usr/local/bin:/usr/bin:/bin"),
+        "PYTHONPATH": f"/{_HOME}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return extend(base, layer, environment=environment, user="1001:1001")
+
+
+def _drop_tests(site: Path) -> None:
+    for package in _TESTED:
+        folders = [path for path in (site / package).rglob("tests") if path.is_dir()]
+        if folders:
+            run(["rm", "-rf", *folders])
