@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import uv
 
-from bakery.checks.result import CheckResult, shorten
+from bakery.checks.result import CheckResult, measure, shorten
 from bakery.env import client_variables
 from bakery.run import last_lines, run
 from bakery.targets.base import Server
@@ -22,7 +22,10 @@ _DEADLINE = 180
 
 def round_trip(server: Server, *, cache: Path) -> list[CheckResult]:
     """Log a run with the MLflow client, read it back, find it in Blob, remove it."""
-    python = client_python(cache)
+    installed = measure("MLflow client is there", lambda: str(client_python(cache)))
+    if not installed.ok:
+        return [installed]
+    python = installed.detail
     access = {
         "account": server.blob.account,
         "container": server.blob.container,

@@ -77,15 +77,15 @@ def lets_in(door: Door) -> str:
 
 
 def reads_database(door: Door, *, timeout: float = 15) -> str:
-    """An API call that reads the database answers with an experiment."""
+    """An API call that reads the database answers."""
     answer = ask(door, READY, login=door.login, timeout=timeout)
     expect(answer.status_code == 200, f"answered {answer.status_code}: {_start(answer)}")
     try:
-        found = answer.json()["experiments"]
-    except (ValueError, KeyError, TypeError):
-        raise CheckFailed(f"answered 200 without experiments: {_start(answer)}") from None
-    expect(found, "the database holds no experiment, not even the default one")
-    return f"200 with experiment {found[0]['name']!r}"
+        found = answer.json().get("experiments", [])
+    except (ValueError, AttributeError):
+        raise CheckFailed(f"answered 200, but not as MLflow does: {_start(answer)}") from None
+    # All experiments may be in the bin.
+    return f"200 with {'an experiment' if found else 'no experiment'}"
 
 
 def health_is_open(door: Door) -> str:

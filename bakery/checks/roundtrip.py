@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow  # type: ignore[import-not-found]
 import numpy as np  # type: ignore[import-not-found]
@@ -135,10 +136,7 @@ def find_in_blob(blob: dict[str, str], run: Run) -> str:
     store = ContainerClient(
         blob["endpoint"], blob["container"], credential=credential, retry_total=1
     )
-    ending = f"{run.info.run_id}/artifacts/{_FILE}"
-    name = next((name for name in store.list_blob_names() if name.endswith(ending)), None)
-    if name is None:
-        raise AssertionError(f"no blob of {blob['container']} ends with {ending}")
+    name = f"{urlsplit(run.info.artifact_uri).path.strip('/')}/{_FILE}"
     must(store.download_blob(name).readall() == _CONTENT, f"blob {name} has other bytes")
     return f"{blob['container']}/{name} has the same bytes"
 

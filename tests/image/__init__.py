@@ -1,0 +1,1 @@
+"""Run over SSH inside a deployed machine; see bakery/checks/machine.py."""
