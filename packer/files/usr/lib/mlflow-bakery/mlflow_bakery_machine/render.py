@@ -136,7 +136,7 @@ def acme_resolver(environment: Environment) -> str:
         "storage": "/acme/acme.json",
         "tlsChallenge": {},
     }
-    return "\ncertificatesResolvers:\n  acme: {}\n".format(_inline(resolver))
+    return "\ncertificatesResolvers:\n  acme: {}\n".format(_inline({"acme": resolver}))
 
 
 def traefik_dynamic(environment: Environment) -> Dict[str, Any]:

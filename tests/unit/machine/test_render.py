@@ -1,0 +1,116 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow_bakery_machine.environment import Environment, parse_environment
+from mlflow_bakery_machine.files import Rendered
+from mlflow_bakery_machine.render import render
+
+from tests.unit.machine.samples import IMAGES, ROOT, SYMBOLS, environment_text
+
+GOLDEN = Path(__file__).parent / "golden"
+STATIC = (ROOT / "compose/traefik/traefik.yaml").read_text()
+ACME = {"email": "a@example.com", "directory": "https://acme.example.com/directory"}
+AZURE = {"account": "account", "container": "c", "key": "k==", "blob_endpoint": None}
+
+
+def sample(**changes: Any) -> Environment:
+    return parse_environment(environment_text(**changes), "test")
+
+
+def rendered(environment: Environment, password: str = "secret") -> dict[str, Rendered]:
+    return render(environment, mysql_password=password, images=IMAGES, traefik_static=STATIC)
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [("local", sample()), ("azure", sample(tls=None, acme=ACME, storage=AZURE))],
+)
+def test_rendered_files_are_as_recorded(name: str, environment: Environment) -> None:
+    found = "".join(
+        f"==> {path} {file.uid}:{file.gid} {file.mode:04o}\n{file.content.rstrip()}\n"
+        for path, file in sorted(rendered(environment, "p'\"\\ss #é").items())
+    )
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("GOLDEN") == "write":
+        golden.write_text(found)
+    assert found == golden.read_text()
+
+
+def test_traefik_reads_back_the_users_as_given() -> None:
+    users = {"a b": "$2b$05$x/.", "ü": "$2b$05$y", 'q"\\': "$2b$05$z"}
+    files = rendered(sample(users=users))
+    dynamic = yaml.safe_load(files["traefik/dynamic/mlflow.yaml"].content)
+    found = dynamic["http"]["middlewares"]["login"]["basicAuth"]["users"]
+    assert dict(entry.rsplit(":", 1) for entry in found) == users
+
+
+def test_only_health_is_open_and_only_exactly() -> None:
+    files = rendered(sample())
+    dynamic = yaml.safe_load(files["traefik/dynamic/mlflow.yaml"].content)
+    routers = dynamic["http"]["routers"]
+    without_login = {
+        name
+        for name, router in routers.items()
+        if not {"login", "deny"} & set(router["middlewares"])
+    }
+    assert without_login == {"health"}
+    assert routers["health"]["rule"].endswith("&& Path(`/health`)")
+    assert routers["denied"]["priority"] > routers["health"]["priority"]
+    for path in ("/metrics", "/gateway", "/ajax-api/3.0/mlflow/assistant"):
+        assert f"PathPrefix(`{path}`)" in routers["denied"]["rule"]
+
+
+def test_an_acme_server_is_asked_by_each_router() -> None:
+    files = rendered(sample(tls=None, acme=ACME))
+    static = yaml.safe_load(files["traefik/traefik.yaml"].content)
+    assert static["certificatesResolvers"]["acme"] == {
+        "acme": {
+            "email": ACME["email"],
+            "caServer": ACME["directory"],
+            "storage": "/acme/acme.json",
+            "tlsChallenge": {},
+        }
+    }
+    dynamic = yaml.safe_load(files["traefik/dynamic/mlflow.yaml"].content)
+    assert all(
+        router["tls"] == {"certResolver": "acme"} for router in dynamic["http"]["routers"].values()
+    )
+    assert "traefik/dynamic/key.pem" not in files
+
+
+def test_secrets_are_only_in_files_of_their_reader() -> None:
+    environment = sample()
+    readers = {
+        path.split("/")[0]
+        for path, file in rendered(environment, SYMBOLS).items()
+        for secret in (environment.storage.key, environment.key)
+        if secret is not None and secret in file.content
+    }
+    assert readers == {"mlflow", "traefik"}
+    for path, file in rendered(environment).items():
+        assert file.mode == 0o400
+        assert (file.uid == 0) == (path == "compose.env")
+    assert "secret" not in rendered(environment)["compose.env"].content
+
+
+def test_the_storage_key_is_last_seen_in_the_connection_string() -> None:
+    local = rendered(sample())["mlflow/storage"].content
+    assert dict(part.split("=", 1) for part in local.split(";")) == {
+        "AccountName": "devstoreaccount1",
+        "AccountKey": "Zm9v+/==",
+        "DefaultEndpointsProtocol": "http",
+        "BlobEndpoint": "http://10.88.0.1:10000/devstoreaccount1",
+    }
+    azure = rendered(sample(storage=AZURE))["mlflow/storage"].content
+    assert "EndpointSuffix=core.windows.net" in azure
+
+
+def test_the_environment_of_the_bake_can_be_rendered() -> None:
+    script = (ROOT / "packer/provision/50-schema.sh").read_text()
+    text = script.split("<<'JSON'\n")[1].split("\nJSON\n")[0]
+    assert json.loads(text)["deployment"] == "bake"
+    assert "compose.env" in rendered(parse_environment(text, "50-schema.sh"))
