@@ -29,7 +29,7 @@ trap clean EXIT
 /usr/lib/mlflow-bakery/prepare --environment "$environment"
 
 "${compose[@]}" up --detach --no-build --pull never mysql
-"${compose[@]}" run --rm --no-deps --pull never migrate bake
+"${compose[@]}" run --rm --no-deps migrate bake
 install -m 0644 /run/mlflow-bakery/migration/done "$share/schema.json"
 "${compose[@]}" exec --no-TTY mysql mysqldump --defaults-file=/run/secrets/client.cnf \
     --single-transaction --routines --triggers --no-tablespaces --skip-comments --loose-masking-policies=0 \
