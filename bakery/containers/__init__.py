@@ -18,7 +18,7 @@ from bakery.store import build, digest, file_digest
 
 Source = Literal["auto", "registry", "packages"]
 # Raised when the same inputs are to give other images.
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class _Maker:
 
         def make(work: Path) -> tuple[Image, str]:
             base = read_archive(python.archive, work / "base")
-            return mlflow_image(base, work, python=self.lock.python), version
+            return mlflow_image(base, work, python=self.lock.python, version=version), version
 
         return self._entry("mlflow", key, python.source, make)
 

@@ -83,14 +83,21 @@ def new_image(
     return _image({"config": config}, layers, 0)
 
 
-def extend(image: Image, layer: Path, *, environment: Mapping[str, str], user: str) -> Image:
+def extend(
+    image: Image,
+    layer: Path,
+    *,
+    environment: Mapping[str, str],
+    labels: Mapping[str, str],
+    user: str,
+) -> Image:
     """Describe an image that adds a layer and environment variables to another one."""
     document = json.loads(image.config)
     config = dict(document.get("config") or {})
     kept = [word for word in config.get("Env") or [] if word.partition("=")[0] not in environment]
     config["Env"] = kept + [f"{name}={value}" for name, value in environment.items()]
     # The base's own start-up is an interactive Python.
-    config.update({"User": user, "Entrypoint": [], "Cmd": None})
+    config.update({"User": user, "Entrypoint": [], "Cmd": None, "Labels": dict(labels)})
     history = document.get("history", [])
     return _image(
         {**document, "config": config, "history": history},

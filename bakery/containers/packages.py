@@ -14,7 +14,7 @@ from bakery.log import step
 from bakery.store import digest, file_digest
 
 # Raised when the same inputs are to give other images.
-_SCHEMA = 1
+_SCHEMA = 2
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MYSQL_PACKAGES = ("mysql-server-core", "mysql-client-core")
 _PYTHON_SUITE = "trixie"
@@ -79,7 +79,7 @@ def build_python(lock: Lock, work: Path, log: Path) -> tuple[Image, str]:
         variant="essential",
     )
     _add_user(root, "mlflow", "/nonexistent")
-    compile_all(root, [f"/usr/lib/python{lock.python}"])
+    compile_all(root, f"usr/lib/python{lock.python}")
     version = upstream_version(debian.installed(root)[f"python{lock.python}"])
     return _pack(root, work / "python.tar", "python", version), version
 
