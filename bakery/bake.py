@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,10 +71,10 @@ def _bake(
     state = settings.state_dir.absolute()
     log = state / "images" / image / "bake.log"
     pool.check_space(state)
-    with _one_bake_at_a_time(state) as folder:
+    with _workplace(state, keep=keep) as place:
         with step("Recipe: render and validate"):
-            recipe = _write_recipe(folder, base, containers)
-        with _bake_machine(settings, folder, base, keep=keep) as (driver, spec):
+            recipe = _write_recipe(place, base, containers)
+        with _machine(settings, place, base, keep=keep) as (driver, spec):
             with step("Provision with Packer"):
                 packer.build(recipe, log)
             with step("Shut down"):
@@ -114,7 +115,8 @@ def render_only(settings: Settings, folder: Path) -> None:
     folder = folder.absolute()
     base = settings.base or "ubuntu-20.04"
     access = _build_access(folder, "192.0.2.2")
-    inputs = packer.Inputs(base=base, archives=[], images_json="{}\n", ssh=access)
+    ssh.make_key(access.key)
+    inputs = packer.Inputs(base=base, archives={}, images_json="{}\n", ssh=access)
     _packer, version = packer.find_packer()
     packer.write_recipe(folder / "packer", inputs, version)
     public = "ssh-ed25519 KEY mlflow-bakery"
@@ -132,7 +134,7 @@ def provision_timings(log: Path) -> list[tuple[str, float]]:
         found = _STAMP.match(line)
         if found and moment:
             stamps.append((found.group(3), moment))
-    ends = [moment for _, moment in stamps[1:]] + [last]
+    ends = [moment for _, moment in stamps[1:]] + [last] * bool(stamps)
     return [
         (f"provision {name}", (end - begun).total_seconds())
         for (name, begun), end in zip(stamps, ends, strict=True)
@@ -142,7 +144,7 @@ def provision_timings(log: Path) -> list[tuple[str, float]]:
 
 def _moment(line: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(line.partition(" ")[0])
+        return datetime.fromisoformat(line.partition(" ")[0].rstrip(":"))
     except ValueError:
         return None
 
@@ -150,89 +152,98 @@ def _moment(line: str) -> datetime | None:
 def _containers(settings: Settings) -> list[ContainerImage]:
     return resolve_containers(
         settings.container_source,
-        cache=settings.state_dir.absolute() / "cache" / "containers",
+        cache=settings.state_dir.absolute() / "cache",
         registry=settings.registry,
         tls_verify=settings.registry_tls_verify,
     )
 
 
-def _write_recipe(folder: Path, base: Base, containers: list[ContainerImage]) -> packer.Recipe:
+@dataclass(frozen=True)
+class Place:
+    """Where a bake works: its folder and its network."""
+
+    folder: Path
+    network: network.Network
+
+    @property
+    def access(self) -> SshAccess:
+        """How to log in to the bake's machine."""
+        return _build_access(self.folder, self.network.management(0))
+
+
+@contextmanager
+def _workplace(state: Path, *, keep: bool) -> Iterator[Place]:
+    """Give a work folder and a network to one bake at a time, cleaned of what a killed one left."""
+    folder = state / "bake"
+    name = f"bk{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+    with (state / "bake.lock").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BakeryError("another bake is at work here", hint="wait for it to end") from None
+        Nspawn().stop(_spec(state, folder, name), seconds=0)
+        network.take_down(network.Network(name=name, subnet="10.88.0.0/28"))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        place = Place(folder, network.allot(name))
+        failed = True
+        try:
+            ssh.make_key(place.access.key)
+            yield place
+            failed = False
+        finally:
+            if not (failed and keep):
+                network.take_down(place.network)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _spec(state: Path, folder: Path, name: str) -> MachineSpec:
+    return MachineSpec(
+        name=name, disk=state / "pool" / "bake.raw", folder=folder / "machine", bridge=name
+    )
+
+
+def _write_recipe(place: Place, base: Base, containers: list[ContainerImage]) -> packer.Recipe:
     entries = {
         one.name: {"reference": one.reference, "image_id": one.image_id, "version": one.version}
         for one in containers
     }
     inputs = packer.Inputs(
         base=base.name,
-        archives=[one.archive for one in containers],
+        archives={one.name: one.archive for one in containers},
         images_json=json.dumps(entries, indent=2, sort_keys=True) + "\n",
-        ssh=_build_access(folder, _bake_network(folder).management(0)),
+        ssh=place.access,
     )
     _packer, version = packer.find_packer()
-    recipe = packer.write_recipe(folder / "packer", inputs, version)
+    recipe = packer.write_recipe(place.folder / "packer", inputs, version)
     packer.validate(recipe)
     return recipe
 
 
 @contextmanager
-def _one_bake_at_a_time(state: Path) -> Iterator[Path]:
-    """Give the bake's work folder, cleaned of what a killed bake left."""
-    folder = state / "bake"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (state / "bake.lock").open("w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BakeryError("another bake is at work here", hint="wait for it to end") from None
-        yield folder
-
-
-def _bake_network(folder: Path) -> network.Network:
-    """Return the network of this state folder's bakes, made anew; its name never changes."""
-    name = f"bk{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
-    record = folder / "network.json"
-    if not record.exists():
-        network.take_down(network.Network(name=name, subnet="10.88.0.0/28"))
-        found = network.allot(name)
-        write_atomically(record, json.dumps({"name": found.name, "subnet": found.subnet}))
-    return network.Network(**json.loads(record.read_text(encoding="utf-8")))
-
-
-@contextmanager
-def _bake_machine(
-    settings: Settings, folder: Path, base: Base, *, keep: bool
+def _machine(
+    settings: Settings, place: Place, base: Base, *, keep: bool
 ) -> Iterator[tuple[Driver, MachineSpec]]:
-    """Boot a machine from a copy of the base; it and its network are gone afterwards."""
+    """Boot a machine from a copy of the base; it does not outlive the bake."""
     driver = Nspawn()
-    net = _bake_network(folder)
-    spec = MachineSpec(
-        name=net.name,
-        disk=settings.state_dir.absolute() / "pool" / "bake.raw",
-        folder=folder / "machine",
-        bridge=net.name,
-    )
-    access = _build_access(folder, net.management(0))
+    spec = _spec(settings.state_dir.absolute(), place.folder, place.network.name)
+    access = place.access
     failed = True
     try:
-        driver.stop(spec, seconds=0)
-        network.bring_up(net)
         with step("Copy the base"):
             pool.copy(base.disk, spec.disk)
             disk.grow_root(spec.disk, settings.disk_gib << 30)
         with step("Boot the bake's machine"):
-            machine.write_seed(spec, *_build_seed(folder, net))
+            machine.write_seed(spec, *_build_seed(place))
             machine.boot(driver, spec, access, seconds=settings.boot_seconds)
         yield driver, spec
         failed = False
     finally:
         if failed and keep:
             note(f"kept, as asked: ssh {' '.join(access.options)} {access.user}@{access.host}")
-        else:
+        elif failed:
             driver.stop(spec, seconds=10)
-            network.take_down(net)
-            (folder / "network.json").unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
-            if failed:
-                spec.disk.unlink(missing_ok=True)
+            spec.disk.unlink(missing_ok=True)
 
 
 def _build_access(folder: Path, host: str) -> SshAccess:
@@ -241,15 +252,15 @@ def _build_access(folder: Path, host: str) -> SshAccess:
     )
 
 
-def _build_seed(folder: Path, net: network.Network) -> tuple[str, str, str]:
-    public = ssh.make_key(folder / "id_ed25519")
+def _build_seed(place: Place) -> tuple[str, str, str]:
+    public = ssh.make_key(place.access.key)
     instance = f"bake-{datetime.now(UTC):%Y%m%d%H%M%S}"
     return (
         render("cloud-init/build-user-data.yaml.j2", public_key=public),
         render(
             "cloud-init/meta-data.yaml.j2", instance=instance, hostname="bake", public_key=public
         ),
-        machine.network_config(net, [net.management(0)]),
+        machine.network_config(place.network, [place.network.management(0)]),
     )
 
 

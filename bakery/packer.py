@@ -54,7 +54,8 @@ class Inputs:
     """What a recipe is rendered from."""
 
     base: str
-    archives: list[Path]
+    archives: dict[str, Path]
+    """What `docker load` reads, by the name of the container image."""
     images_json: str
     ssh: SshAccess
     source: str = "null"
@@ -87,7 +88,7 @@ def write_recipe(folder: Path, inputs: Inputs, version: tuple[int, ...]) -> Reci
     scripts = sorted(PROVISION.glob("[0-9]*.sh"))
     packages = folder / "packages.json"
     uploads = [(folder / "files.tar", "files.tar"), (folder / "images.json", "images.json")]
-    uploads += [(path, f"containers/{path.name}") for path in inputs.archives]
+    uploads += [(path, f"containers/{name}.tar") for name, path in inputs.archives.items()]
     text = render(
         "packer/template.pkr.hcl.j2",
         source=inputs.source,

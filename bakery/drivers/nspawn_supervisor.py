@@ -49,6 +49,7 @@ def _prepare(spec: dict[str, Path], held: list[int]) -> list[str]:
     run(["losetup", "--detach", device])  # lazily: it goes with the mount
     _unify_cgroups()
     _set_resolver(root)
+    _plant_seed(root, spec["folder"] / "seed")
     return [*_nspawn(spec, root), *_data_disk(spec, held)]
 
 
@@ -63,7 +64,6 @@ def _nspawn(spec: dict[str, Path], root: Path) -> list[str]:
         "--system-call-filter=@keyring bpf @known",
         f"--network-bridge={spec['bridge']}", "--link-journal=no", "--console=pipe",
         "--resolv-conf=off", "--timezone=off",
-        f"--bind-ro={spec['folder'] / 'seed'}:/var/lib/cloud/seed/nocloud",
     ]  # fmt: skip
 
 
@@ -107,6 +107,14 @@ def _set_resolver(root: Path) -> None:
         return
     target.unlink(missing_ok=True)
     shutil.copyfile(_RESOLVED if _RESOLVED.exists() else Path("/etc/resolv.conf"), target)
+
+
+def _plant_seed(root: Path, seed: Path) -> None:
+    """Put the seed where cloud-init looks; on the disk, so that the bake's hygiene can remove it."""
+    target = root / "var/lib/cloud/seed/nocloud"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(seed, target)
+    target.chmod(0o700)
 
 
 def _write_pid(folder: Path) -> None:
