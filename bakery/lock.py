@@ -19,6 +19,15 @@ class RegistryImage:
 
 
 @dataclass(frozen=True)
+class UbuntuRelease:
+    """A dated release of a cloud image; both are empty until they have been resolved."""
+
+    release: str = ""
+    """Such as 20250624, the date in its address."""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Lock:
     """What images/lock.toml pins."""
 
@@ -27,6 +36,11 @@ class Lock:
     traefik: str
     mysql_series: str
     registry: tuple[RegistryImage, ...]
+    ubuntu: tuple[tuple[str, UbuntuRelease], ...] = ()
+
+    def ubuntu_release(self, base: str) -> UbuntuRelease:
+        """Return what is pinned of a base, empty where that is nothing."""
+        return dict(self.ubuntu).get(base, UbuntuRelease())
 
     def upstream(self, name: str) -> RegistryImage:
         """Return the registry image of that name."""
@@ -50,5 +64,9 @@ def read_lock(path: Path = LOCK) -> Lock:
         registry=tuple(
             RegistryImage(name, entry["repository"], entry["tag"], entry["digest"])
             for name, entry in values["registry"].items()
+        ),
+        ubuntu=tuple(
+            (name, UbuntuRelease(entry["release"], entry["sha256"]))
+            for name, entry in values["ubuntu"].items()
         ),
     )
