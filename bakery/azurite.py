@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
@@ -106,7 +107,8 @@ class Azurite:
 
     def make_container(self, name: str) -> None:
         """Make a private container unless it is there."""
-        service = BlobServiceClient(account_url=self.endpoint, credential=self.key)
+        credential = AzureNamedKeyCredential(self.account, self.key)
+        service = BlobServiceClient(account_url=self.endpoint, credential=credential)
         try:
             service.create_container(name)
         except ResourceExistsError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bakery import bootdisk, debian, store, ubuntu
 from bakery.errors import InputError
-from bakery.lock import IMAGES, LOCK, UbuntuRelease, read_lock
+from bakery.pins import IMAGES, LOCK, UbuntuRelease, read_lock
 from bakery.log import note, step
 
 DEFAULT_BASE = "ubuntu-20.04"

@@ -11,7 +11,7 @@ import requests
 
 from bakery import debian
 from bakery.errors import InputError
-from bakery.lock import UbuntuRelease
+from bakery.pins import UbuntuRelease
 from bakery.run import need, run
 from bakery.store import build
 

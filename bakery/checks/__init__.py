@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bakery.checks import https, ports, tls
 from bakery.checks.client import round_trip
-from bakery.checks.door import Door, door
+from bakery.checks.door import Door, front
 from bakery.checks.machine import check_machine
 from bakery.checks.result import CheckResult, measure
 from bakery.log import step
@@ -41,15 +41,15 @@ def wait_ready(server: Server, *, deadline: float) -> float:
         BakeryError: It did not answer in time; the last answer is in the message.
     """
     started = time.monotonic()
-    https.wait(door(server), deadline=deadline)
+    https.wait(front(server), deadline=deadline)
     return time.monotonic() - started
 
 
 def check_server(server: Server, *, cache: Path) -> list[CheckResult]:
     """Check a server from outside; the real MLflow client is kept in `cache`."""
-    front = door(server)
+    there = front(server)
     with step("Front door"):
-        results = [measure(name, partial(check, front)) for name, check in _AT_THE_DOOR]
+        results = [measure(name, partial(check, there)) for name, check in _AT_THE_DOOR]
     with step("All TCP ports"):
         scan = partial(ports.only_the_meant_ones, server.address)
         results.append(measure("only 22, 80, 443 open", scan))

@@ -41,7 +41,7 @@ class Door:
     http: int = 80
 
 
-def door(server: Server) -> Door:
+def front(server: Server) -> Door:
     """Return the front door of a server."""
     login = Login(server.username, server.password)
     return Door(server.hostname, server.address, server.ca_file, login)

@@ -10,9 +10,9 @@ from typing import Literal
 from bakery.containers import packages
 from bakery.containers.archive import Image, read_archive, write_archive
 from bakery.containers.registry import Registry
-from bakery.containers.wheels import locked_version, mlflow_image, requirements
+from bakery.containers.wheels import check_version, mlflow_image, requirements
 from bakery.errors import InputError
-from bakery.lock import LOCK, Lock, read_lock
+from bakery.pins import LOCK, Lock, read_lock
 from bakery.log import note, step
 from bakery.store import build, digest, file_digest
 
@@ -73,7 +73,8 @@ class _Maker:
         return image, image_version(name, image, pinned.tag)
 
     def _mlflow(self, python: ContainerImage) -> ContainerImage:
-        version = locked_version("mlflow", "mlflow", self.lock.mlflow)
+        check_version("mlflow", "mlflow", self.lock.mlflow)
+        version = self.lock.mlflow
         wheels = file_digest(requirements("mlflow"))
         key = digest([_SCHEMA, python.image_id, version, self.lock.python, wheels])
 

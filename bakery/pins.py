@@ -1,11 +1,18 @@
-"""The lock: what the container images are made of, pinned."""
+"""The lock file: what an image is made of, pinned."""
 
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 IMAGES = Path(__file__).resolve().parent.parent / "images"
 LOCK = IMAGES / "lock.toml"
+_HEAD = """\
+# Every input of an image that is pinned. Written by `./inv lock`.
+# What is empty was never resolved: it was out of reach where this was written.
+schema = 1
+"""
+_MYSQL_NOTE = "# Of Debian unstable; it keeps only its newest MySQL, so no closer pin would last."
 
 
 @dataclass(frozen=True)
@@ -70,3 +77,33 @@ def read_lock(path: Path = LOCK) -> Lock:
             for name, entry in values["ubuntu"].items()
         ),
     )
+
+
+def write_lock(lock: Lock, path: Path = LOCK) -> None:
+    """Write the lock file."""
+    parts = [
+        _HEAD,
+        _table("mlflow", "", version=lock.mlflow, python=lock.python),
+        _table("traefik", "", version=lock.traefik),
+        _table("mysql", _MYSQL_NOTE, series=lock.mysql_series),
+        *(
+            _table(
+                f"registry.{image.name}",
+                "",
+                repository=image.repository,
+                tag=image.tag,
+                digest=image.digest,
+            )
+            for image in lock.registry
+        ),
+        *(
+            _table(f'ubuntu."{base}"', "", release=pinned.release, sha256=pinned.sha256)
+            for base, pinned in lock.ubuntu
+        ),
+    ]
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _table(name: str, comment: str, **values: str) -> str:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join([f"[{name}]", *([comment] if comment else []), *lines]) + "\n"
