@@ -245,7 +245,9 @@ def lock(context: Context) -> None:
     """Resolve every input of a bake anew: images/lock.toml and the locks with hashes."""
     from bakery.lock import lock as resolve
 
-    resolve()
+    found = settings.load()
+    cache = found.state_dir.absolute() / "cache"
+    resolve(cache=cache, registry=found.registry, tls_verify=found.registry_tls_verify)
 
 
 @verb(json="print it as JSON", rows="which rows: a,b,c,d,e", runs="how often each")

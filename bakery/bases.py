@@ -9,8 +9,8 @@ from typing import Any
 
 from bakery import bootdisk, debian, store, ubuntu
 from bakery.errors import InputError
-from bakery.pins import IMAGES, LOCK, UbuntuRelease, read_lock
 from bakery.log import note, step
+from bakery.pins import IMAGES, LOCK, UbuntuRelease, read_lock
 
 DEFAULT_BASE = "ubuntu-20.04"
 FALLBACK_BASE = "debian-13"

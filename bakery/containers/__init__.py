@@ -12,8 +12,8 @@ from bakery.containers.archive import Image, read_archive, write_archive
 from bakery.containers.registry import Registry
 from bakery.containers.wheels import check_version, mlflow_image, requirements
 from bakery.errors import InputError
-from bakery.pins import LOCK, Lock, read_lock
 from bakery.log import note, step
+from bakery.pins import LOCK, Lock, read_lock
 from bakery.store import build, digest, file_digest
 
 Source = Literal["auto", "registry", "packages"]

@@ -9,8 +9,8 @@ from bakery.containers import wheels
 from bakery.containers.archive import Image, new_image, pack_layer
 from bakery.containers.wheels import compile_all
 from bakery.errors import InputError
-from bakery.pins import Lock
 from bakery.log import step
+from bakery.pins import Lock
 from bakery.store import digest, file_digest
 
 # Raised when the same inputs are to give other images.

@@ -8,8 +8,8 @@ from uv import find_uv_bin
 
 from bakery.containers.archive import Image, extend, pack_layer, unpack_layers
 from bakery.errors import BakeryError, InputError
-from bakery.pins import IMAGES
 from bakery.log import step
+from bakery.pins import IMAGES
 from bakery.run import run
 
 _PLATFORM = "x86_64-manylinux_2_28"
