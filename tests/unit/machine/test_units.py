@@ -1,5 +1,6 @@
 """The units, as text; systemd itself looks at them in tests/slow/test_debian11.py."""
 
+import ast
 import configparser
 import os
 import subprocess
@@ -47,6 +48,13 @@ def test_the_images_are_never_pulled() -> None:
     text = (FILES / "etc/systemd/system/mlflow.service").read_text()
     assert "--pull never" in text
     assert "--no-build" in text
+
+
+@pytest.mark.parametrize(
+    "module", sorted((FILES / "usr").rglob("*.py")) + SCRIPTS, ids=lambda path: path.name
+)
+def test_the_python_of_ubuntu_2004_reads_it(module: Path) -> None:
+    ast.parse(module.read_text(), feature_version=(3, 8))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
