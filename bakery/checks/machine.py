@@ -1,7 +1,6 @@
 """The suite of tests/image, run inside a deployed machine over SSH."""
 
 import json
-import shlex
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
@@ -84,8 +83,18 @@ def _pytest(server: Server, report: Path, folder: Path) -> list[str]:
         *(sys.executable, "-m", "pytest", str(SUITE), "--quiet", "--tb=short"),
         *("--rootdir", str(_PROJECT), f"--junitxml={report}", "-p", "no:xdist"),
         *(f"--hosts=ssh://{ssh.user}@{ssh.host}:{ssh.port}", "--sudo"),
-        f"--ssh-extra-args={shlex.join([*ssh.options, *_shared(folder)])}",
+        f"--ssh-config={_ssh_config(server, folder)}",
     ]
+
+
+def _ssh_config(server: Server, folder: Path) -> Path:
+    """Write the options of our login as a file, in which all commands share one connection."""
+    words = [*server.ssh.options[2:], *_shared(folder)]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    lines = [f'IdentityFile "{v}"' if k == "-i" else v.replace("=", " ", 1) for k, v in pairs]
+    config = folder / "ssh_config"
+    config.write_text("\n".join(["Host *", *lines, ""]), encoding="utf-8")
+    return config
 
 
 def _shared(folder: Path) -> list[str]:

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import mlflow  # type: ignore[import-not-found]
+import mlflow
 import numpy as np  # type: ignore[import-not-found]
 from azure.storage.blob import ContainerClient
-from mlflow.entities import Metric, Param, Run  # type: ignore[import-not-found]
-from mlflow.models import infer_signature  # type: ignore[import-not-found]
-from mlflow.store.artifact.artifact_repository_registry import (  # type: ignore[import-not-found]
+from mlflow.entities import Metric, Param, Run
+from mlflow.models import infer_signature
+from mlflow.store.artifact.artifact_repository_registry import (
     get_artifact_repository,
 )
 
