@@ -149,7 +149,7 @@ def connect(database: str | None = SCHEMA) -> Any:
     Raises:
         RefusedError: It does not within `PATIENCE` seconds.
     """
-    import pymysql  # noqa: PLC0415
+    import pymysql
 
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -226,9 +226,9 @@ def migrate(target: Target) -> Step:
 
 def describe() -> dict[str, Any]:
     """Return the head of MLflow's migrations and all revisions below it."""
-    import mlflow  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
-    from mlflow.store.db import utils  # noqa: PLC0415
+    import mlflow
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
 
     script = ScriptDirectory.from_config(utils._get_alembic_config(db_url=""))
     head = utils._get_latest_schema_revision()
