@@ -14,6 +14,7 @@ from bakery.targets.base import Server
 _PROJECT = Path(__file__).parents[2]
 SUITE = _PROJECT / "tests" / "image"
 _DEADLINE = 300
+_HOST = re.compile(r"^ssh://[^/]*?(-(?=\D)|$)")
 
 
 def check_machine(server: Server) -> list[CheckResult]:
@@ -57,7 +58,10 @@ def read_report(report: Path) -> list[CheckResult]:
 
 
 def _result(case: ET.Element) -> CheckResult:
-    name = case.get("name", "").removeprefix("test_").replace("_", " ")
+    # testinfra puts the machine before the parameters: test_mode[ssh://10.0.0.1-run].
+    name, _, parameters = case.get("name", "").partition("[")
+    parameter = _HOST.sub("", parameters.removesuffix("]"))
+    name = f"{name.removeprefix('test_').replace('_', ' ')} {parameter}".strip()
     fault = next((case.find(kind) for kind in _FAULTS if case.find(kind) is not None), None)
     detail = "" if fault is None else shorten(fault.get("message") or fault.text or fault.tag)
     seconds = round(float(case.get("time", "0")), 3)

@@ -55,7 +55,7 @@ def test_the_right_data_disk_is_mounted(host: Host, facts: dict[str, str]) -> No
 
 def test_the_data_is_on_the_data_disk(host: Host) -> None:
     probe = "findmnt --noheadings --output TARGET --target "
-    assert said(host, probe + f"{DATA}/mysql/mysql.ibd") == DATA
+    assert said(host, probe + f"{DATA}/mysql/data/mysql.ibd") == DATA
     assert said(host, probe + "/usr/share/mlflow-bakery") == "/"
     assert said(host, probe + "/var/lib/mlflow-spool") == "/"
 
