@@ -22,7 +22,7 @@ class SshAccess:
         return [
             "-F", "none",
             "-i", str(self.key),
-            "-o", f"UserKnownHostsFile={self.known_hosts}",
+            "-o", f'UserKnownHostsFile="{self.known_hosts}"',
             "-o", "StrictHostKeyChecking=yes",
             "-o", "IdentitiesOnly=yes",
             "-o", "BatchMode=yes",

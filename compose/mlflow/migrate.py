@@ -238,6 +238,7 @@ def describe() -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run `migrate` (at each start) or `bake` (once, on an empty database); the exit code."""
+    os.umask(0o077)  # what it leaves behind is nobody else's business
     if list(arguments) == ["bake"]:
         connect().close()
         upgrade()
