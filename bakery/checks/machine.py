@@ -1,6 +1,7 @@
 """The suite of tests/image, run inside a deployed machine over SSH."""
 
 import json
+import re
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
@@ -95,7 +96,9 @@ def _ssh_config(server: Server, folder: Path) -> Path:
     """Write the options of our login as a file, in which all commands share one connection."""
     words = [*server.ssh.options[2:], *_shared(folder)]
     pairs = zip(words[::2], words[1::2], strict=True)
-    lines = [f'IdentityFile "{v}"' if k == "-i" else v.replace("=", " ", 1) for k, v in pairs]
+    options = [f"IdentityFile={value}" if key == "-i" else value for key, value in pairs]
+    # Quoted: the state folder may have a blank in its name.
+    lines = ['{} "{}"'.format(*option.split("=", 1)) for option in options]
     config = folder / "ssh_config"
     config.write_text("\n".join(["Host *", *lines, ""]), encoding="utf-8")
     return config

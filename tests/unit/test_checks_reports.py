@@ -108,12 +108,14 @@ def test_without_the_suite_it_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
         machine.check_machine(server(tmp_path))
 
 
-def test_ssh_options_survive_a_shell(tmp_path: Path) -> None:
+def test_ssh_reads_our_options_back(tmp_path: Path) -> None:
     words = machine._pytest(server(tmp_path), tmp_path / "report.xml", tmp_path)
-    (extra,) = [word for word in words if word.startswith("--ssh-extra-args=")]
-    shell = f"printf '%s\\n' {extra.removeprefix('--ssh-extra-args=')}"
-    seen = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
-    assert str(tmp_path / "a key") in seen.stdout.splitlines()
+    (config,) = [word for word in words if word.startswith("--ssh-config=")]
+    ask = ["ssh", "-G", "-F", config.removeprefix("--ssh-config="), "127.0.0.1"]
+    seen = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert f"identityfile {tmp_path / 'a key'}" in seen
+    assert f"userknownhostsfile {tmp_path / 'known'}" in seen
+    assert {"stricthostkeychecking true", "identitiesonly yes", "batchmode yes"} <= set(seen)
     assert SECRET not in json.dumps(words)
 
 
