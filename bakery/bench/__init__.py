@@ -63,12 +63,14 @@ def bench(settings: Settings, *, rows: list[str], runs: int, as_json: bool) -> l
 def _images_as_before(settings: Settings) -> Iterator[None]:
     """Remove the images that the measuring made: the newest one is what `deploy` takes."""
     state = settings.state_dir.absolute()
+    # The pool is not kept open meanwhile: opening it waits for whoever has it open.
     with pool.opened(state) as disks:
-        catalogue = Catalogue(state, disks)
-        before = {one.id for one in catalogue.manifests()}
-        try:
-            yield
-        finally:
+        before = {one.id for one in Catalogue(state, disks).manifests()}
+    try:
+        yield
+    finally:
+        with pool.opened(state) as disks:
+            catalogue = Catalogue(state, disks)
             for made in {one.id for one in catalogue.manifests()} - before:
                 shutil.rmtree(catalogue.manifest_file(made).parent)
                 catalogue.disk(made).unlink(missing_ok=True)

@@ -93,7 +93,7 @@ def _environment(server: Server, home: str) -> dict[str, str]:
         filter(None, (*past, server.hostname, urlsplit(server.blob.endpoint).hostname or ""))
     )
     return client_variables(server, password=True) | {
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "GIT_PYTHON_REFRESH": "quiet",
         "PYTHONWARNINGS": "ignore",

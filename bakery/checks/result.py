@@ -38,9 +38,9 @@ def one_line(failure: BaseException) -> str:
 
 
 def shorten(text: str) -> str:
-    """Return a text as one line of a table."""
+    """Return a text as one line of a table, with its begin and, where the cause is, its end."""
     line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:197]}..."
+    return line if len(line) <= 240 else f"{line[:100]} ... {line[-135:]}"
 
 
 def expect(truth: object, otherwise: str) -> None:

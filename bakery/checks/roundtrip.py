@@ -51,12 +51,14 @@ def main() -> None:
         with stage("client logs a run") as said:
             run, model = log_run(client, experiment)
             said.append(f"run {run.info.run_id}: parameters, {_METRICS} metrics, artifact, model")
-        with stage("client reads the run back") as said:
-            said.append(read_back(client, run))
-        with stage("artifact found in Blob") as said:
-            said.append(find_in_blob(blob, run))
-        with stage("client removes what it made") as said:
-            said.append(remove(client, run, model))
+        try:
+            with stage("client reads the run back") as said:
+                said.append(read_back(client, run))
+            with stage("artifact found in Blob") as said:
+                said.append(find_in_blob(blob, run))
+        finally:
+            with stage("client removes what it made") as said:
+                said.append(remove(client, run, model))
     finally:
         # With the experiment its runs go into the bin, where the next check finds it again.
         client.delete_experiment(experiment)
@@ -134,7 +136,12 @@ def find_in_blob(blob: dict[str, str], run: Run) -> str:
     """Read the same bytes from the store itself, past the server."""
     credential = {"account_name": blob["account"], "account_key": blob["key"]}
     store = ContainerClient(
-        blob["endpoint"], blob["container"], credential=credential, retry_total=1
+        blob["endpoint"],
+        blob["container"],
+        credential=credential,
+        retry_total=1,
+        initial_backoff=1,
+        connection_timeout=5,
     )
     name = f"{urlsplit(run.info.artifact_uri).path.strip('/')}/{_FILE}"
     must(store.download_blob(name).readall() == _CONTENT, f"blob {name} has other bytes")

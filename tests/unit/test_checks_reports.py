@@ -121,4 +121,6 @@ def test_ssh_reads_our_options_back(tmp_path: Path) -> None:
 
 def test_long_reasons_become_one_line() -> None:
     assert shorten("a\n  b") == "a b"
-    assert len(shorten("word " * 100)) == 200
+    long = shorten("begin " + "word " * 100 + "end")
+    assert len(long) == 240
+    assert (long[:5], long[-3:]) == ("begin", "end")
