@@ -1,5 +1,6 @@
 """Cache entries that are there whole or not at all, whatever ends the process that makes them."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,12 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bakery.errors import BakeryError
+
 
 def build(entry: Path, make: Callable[[Path], None]) -> Path:
     """Return the directory `entry`; when it is not there, `make` fills a new one first.
 
     Two processes that want the same entry make it once. What a killed one left is removed by the
     next that wants it.
+
+    Raises:
+        BakeryError: The disk is full.
     """
     if entry.is_dir():
         return entry
@@ -26,6 +32,13 @@ def build(entry: Path, make: Callable[[Path], None]) -> Path:
             try:
                 make(part)
                 part.rename(entry)
+            except OSError as failed:
+                if failed.errno != errno.ENOSPC:
+                    raise
+                raise BakeryError(
+                    f"no space left in {entry.parent}",
+                    hint="nothing was kept; free some, and again",
+                ) from failed
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     return entry

@@ -1,11 +1,14 @@
 """Cache entries are there whole or not at all."""
 
+import errno
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from bakery.errors import BakeryError
 from bakery.store import build, digest, tree_digest
 
 
@@ -23,12 +26,18 @@ def test_an_entry_is_made_once(tmp_path: Path) -> None:
     assert build(entry, refuse) == entry
 
 
-def test_a_failed_entry_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [(errno.ENOSPC, BakeryError, "no space left in"), (errno.EIO, OSError, "output error")],
+)
+def test_a_failed_entry_is_not_there(
+    tmp_path: Path, code: int, kind: type[Exception], said: str
+) -> None:
     def fail(part: Path) -> None:
         _fill(part)
-        raise OSError("no space left on device")
+        raise OSError(code, os.strerror(code))
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(kind, match=said):
         build(tmp_path / "entry", fail)
     assert not (tmp_path / "entry").exists()
     assert not list(tmp_path.glob("*.part"))
