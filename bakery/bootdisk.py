@@ -1,6 +1,5 @@
 """A bootable disk from a root file system: GPT, systemd-boot on an ESP, ext4; no loop devices."""
 
-import json
 import shutil
 import uuid
 from pathlib import Path
@@ -31,14 +30,6 @@ def write_disk(disk: Path, root: Path, *, esp: Path, size_mib: int, seed: str) -
     _partition(disk, size_mib, seed)
     _fill_esp(disk, root, esp)
     _fill_root(disk, root, size_mib, seed)
-
-
-def partitions(disk: Path) -> list[tuple[int, int]]:
-    """Return (start, size) in bytes of each partition of a raw disk, in their order."""
-    tool = need("sfdisk", package="fdisk", why="it reads partition tables")
-    table = json.loads(run([tool, "--json", disk]).stdout)["partitiontable"]
-    sector = table.get("sectorsize", 512)
-    return [(part["start"] * sector, part["size"] * sector) for part in table["partitions"]]
 
 
 def _identifier(seed: str, what: str) -> str:

@@ -60,7 +60,7 @@ def host_mirrors(apt: Path = _HOST_APT) -> Mirrors:
     if not main:
         raise InputError(
             "this host's apt sources name no Debian archive, and building from packages needs one",
-            hint=f"add one, such as: deb http://deb.debian.org/debian bookworm main  (in {apt})",
+            hint=f"add one below {apt}, such as: deb http://MIRROR/debian bookworm main",
         )
     return Mirrors(main[0], security[0] if security else "")
 

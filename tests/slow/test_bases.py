@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bakery.bases import RECIPES, Base, resolve_base
-from bakery.bootdisk import partitions
+from bakery.disk import Partition, root_partition
 from bakery.errors import InputError
 from bakery.run import run
 from tests.slow.ubuntu_site import IMAGE, RELEASE, Signer, Site, pin, served, write_recipe
@@ -75,8 +75,10 @@ def test_a_killed_build_leaves_nothing(killed: Path) -> None:
 
 def test_the_next_build_gives_a_disk_that_boots(debian: Base, tmp_path: Path) -> None:
     assert not list(debian.disk.parent.parent.glob(".*.part"))
-    (esp_start, _), (root_start, root_size) = partitions(debian.disk)
-    listed = run(["mdir", "-i", f"{debian.disk}@@{esp_start}", "-/", "-b", "::/"]).stdout.split()
+    found = root_partition(debian.disk)
+    root_start, root_size = found.offset, found.size
+    assert root_start + root_size > debian.disk.stat().st_size - (2 << 20), "the root is not last"
+    listed = run(["mdir", "-i", f"{debian.disk}@@1M", "-/", "-b", "::/"]).stdout.split()
     assert {
         "::/EFI/BOOT/BOOTX64.EFI",
         "::/vmlinuz",
@@ -181,7 +183,7 @@ def test_a_signed_image_becomes_a_raw_disk(world: World) -> None:
         assert (base.name, base.fallback) == ("ubuntu-20.04", "")
         assert base.source == f"{url}/releases/release-{RELEASE}/{IMAGE}"
         assert base.digest == f"sha256:{world.site.sha256}"
-    assert partitions(base.disk) == [(1 << 20, 4 << 20)]
+    assert root_partition(base.disk) == Partition(1, 1 << 20, 4 << 20)
     began = time.monotonic()
     assert world.resolve(None) == base
     assert world.resolve("ubuntu-20.04") == base
