@@ -73,11 +73,12 @@ def test_a_killed_build_leaves_nothing(killed: Path) -> None:
     assert not list(killed.glob("bases/debian-13-*/"))
 
 
-def test_the_next_build_gives_a_disk_that_boots(debian: Base, tmp_path: Path) -> None:
+def test_the_next_build_gives_a_disk_that_boots(debian: Base) -> None:
     assert not list(debian.disk.parent.parent.glob(".*.part"))
     found = root_partition(debian.disk)
-    root_start, root_size = found.offset, found.size
-    assert root_start + root_size > debian.disk.stat().st_size - (2 << 20), "the root is not last"
+    assert found.offset + found.size > debian.disk.stat().st_size - (2 << 20), (
+        "the root is not last"
+    )
     listed = run(["mdir", "-i", f"{debian.disk}@@1M", "-/", "-b", "::/"]).stdout.split()
     assert {
         "::/EFI/BOOT/BOOTX64.EFI",
@@ -86,14 +87,8 @@ def test_the_next_build_gives_a_disk_that_boots(debian: Base, tmp_path: Path) ->
         "::/loader/loader.conf",
         "::/loader/entries/bakery.conf",
     } <= set(listed)
-    root = tmp_path / "root.img"
-    block = 1 << 20
-    run(
-        [
-            *("dd", f"if={debian.disk}", f"of={root}", f"bs={block}", "conv=sparse"),
-            *(f"skip={root_start // block}", f"count={root_size // block}"),
-        ]
-    )
+    # A file system inside a file, as the tools of ext4 name one.
+    root = f"{debian.disk}?offset={found.offset}"
     run(["e2fsck", "-f", "-n", root])
     superblock = run(["dumpe2fs", "-h", root]).stdout
     assert "bakery-root" in superblock
@@ -102,7 +97,7 @@ def test_the_next_build_gives_a_disk_that_boots(debian: Base, tmp_path: Path) ->
     _check_root(root)
 
 
-def _check_root(root: Path) -> None:
+def _check_root(root: str) -> None:
     assert _debugfs(root, "cat /etc/machine-id") == ""
     keys = _debugfs(root, "ls -p /etc/ssh")
     assert "sshd_config" in keys
@@ -117,7 +112,7 @@ def _check_root(root: Path) -> None:
     assert "datasource_list: [Azure, NoCloud, None]" in config
 
 
-def _debugfs(image: Path, command: str) -> str:
+def _debugfs(image: str, command: str) -> str:
     return run(["debugfs", "-R", command, image]).stdout
 
 
