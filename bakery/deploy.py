@@ -1,5 +1,8 @@
 """Deploying: from an image to a server that answers over HTTPS, and what one does with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from bakery import checks
 from bakery.errors import BakeryError
 from bakery.log import note, step, warn
@@ -23,16 +26,29 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
         chosen = target.catalogue.choose(image)
         target.check()
         target.settle()
-        with step("Network"):
-            target.bring_up_network()
-        with step("Artifact store (Azurite)"):
-            target.start_storage()
-        target.make_data_disk()
-        if target.up_to_date(chosen) and not replace:
-            _start_again(target)
-        else:
-            _replace(target, chosen)
+        with _nothing_half_made(target):
+            with step("Network"):
+                target.bring_up_network()
+            with step("Artifact store (Azurite)"):
+                target.start_storage()
+            target.make_data_disk()
+            if target.up_to_date(chosen) and not replace:
+                _start_again(target)
+            else:
+                _replace(target, chosen)
         return target.server()
+
+
+@contextmanager
+def _nothing_half_made(target: LocalTarget) -> Iterator[None]:
+    """Leave nothing running of a first deploy that fails; data and secrets stay for the next."""
+    try:
+        yield
+    except BaseException:
+        if target.deployment.generation is None:
+            for failure in target.destroy(with_data=False):
+                warn(f"left behind: {failure}")
+        raise
 
 
 def start(settings: Settings) -> Server:
@@ -120,8 +136,6 @@ def _replace(target: LocalTarget, image: Manifest) -> None:
     except BaseException:
         if before:
             _bring_back(target, before, generation)
-        elif generation:
-            target.stop(generation)
         raise
     target.commit(generation)
 

@@ -77,9 +77,12 @@ def _use(state: Path) -> Iterator[None]:
     """Mount the pool, share it with other runs, and unmount it when the last one ends."""
     lock = os.open(state / "pool.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _mount(state)
         fcntl.flock(lock, fcntl.LOCK_SH)
+        while not os.path.ismount(state / "pool"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _mount(state)
+            # Not atomic: another run may unmount in between, hence the loop.
+            fcntl.flock(lock, fcntl.LOCK_SH)
         yield
     finally:
         _unmount_unless_used(state, lock)

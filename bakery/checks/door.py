@@ -86,8 +86,12 @@ def ask(
     headers: Mapping[str, str] | None = None,
     json: object = None,
     timeout: float = 15,
+    stream: bool = False,
 ) -> requests.Response:
-    """Send one request and return the answer, redirects not followed; `timeout` in seconds."""
+    """Send one request and return the answer, redirects not followed; `timeout` in seconds.
+
+    With `stream` the body is left unread.
+    """
     with session(door, login) as made:
         return made.request(
             method,
@@ -96,4 +100,5 @@ def ask(
             json=json,
             timeout=(min(timeout, 5), timeout),
             allow_redirects=False,
+            stream=stream,
         )

@@ -133,8 +133,11 @@ def _post_from(door: Door, origin: str) -> int:
         method="POST",
         headers={"Origin": origin},
         json={"max_results": 1},
+        # A refusal may end the connection before its body is whole.
+        stream=True,
     )
-    return answer.status_code
+    with answer:
+        return answer.status_code
 
 
 def wait(door: Door, *, deadline: float) -> None:

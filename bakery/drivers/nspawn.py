@@ -3,6 +3,7 @@
 Not a security boundary: the machine shares this host's kernel.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -20,10 +21,10 @@ _TOOLS = {
     "sfdisk": "fdisk",
     "resize2fs": "e2fsprogs",
     "ip": "iproute2",
-    "unshare": "util-linux",
 }
 _HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
 _START_SECONDS = 30
+_KILLED_SECONDS = 20
 
 
 class Nspawn:
@@ -58,7 +59,7 @@ class Nspawn:
         _pid_file(spec).unlink(missing_ok=True)
         _launch(spec, job)
         deadline = time.monotonic() + _START_SECONDS
-        while not self.running(spec):
+        while _process(spec) is None:
             if time.monotonic() > deadline or "supervisor: failed" in tail(spec.console):
                 raise BakeryError(
                     f"the machine {spec.name} did not start",
@@ -70,21 +71,17 @@ class Nspawn:
     def stop(self, spec: MachineSpec, *, seconds: float = 60) -> None:
         """Shut a machine down; its disks are free when this returns."""
         process = _process(spec)
-        if process is None:
-            return
-        os.kill(process, signal.SIGTERM)
-        deadline = time.monotonic() + seconds
-        while self.running(spec) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if self.running(spec):
-            os.kill(process, signal.SIGKILL)
-        while self.running(spec):
-            time.sleep(0.05)
+        if process is not None:
+            os.kill(process, signal.SIGTERM)
+            _wait_gone(spec, seconds)
+        if _process(spec) is not None:
+            os.kill(int(process or 0), signal.SIGKILL)
+        _wait_gone(spec, _KILLED_SECONDS)
         _pid_file(spec).unlink(missing_ok=True)
 
     def running(self, spec: MachineSpec) -> bool:
-        """Return whether the machine's supervisor lives."""
-        return _process(spec) is not None
+        """Return whether the machine's supervisor lives, or something of it still has its disk."""
+        return _process(spec) is not None or _locked(spec.disk)
 
     def host_key(self, spec: MachineSpec) -> str | None:
         """Return the machine's ed25519 host key, seen through the supervisor's mounts."""
@@ -101,10 +98,7 @@ class Nspawn:
 
 def _launch(spec: MachineSpec, job: Path) -> None:
     """Start the supervisor so that it outlives this process and its terminal."""
-    words = [
-        "unshare", "--mount", "--propagation", "private",
-        sys.executable, "-m", "bakery.drivers.nspawn_supervisor", str(job),
-    ]  # fmt: skip
+    words = [sys.executable, "-m", "bakery.drivers.nspawn_supervisor", str(job)]
     here = str(Path(__file__).parents[2])
     if Path("/run/systemd/system").is_dir():
         unit = f"mlflow-bakery-{spec.name}"
@@ -131,6 +125,26 @@ def _launch(spec: MachineSpec, job: Path) -> None:
             start_new_session=True,
             cwd="/",
         )
+
+
+def _wait_gone(spec: MachineSpec, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while (_process(spec) or _locked(spec.disk)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _locked(disk: Path) -> bool:
+    try:
+        file = os.open(disk, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 def _pid_file(spec: MachineSpec) -> Path:

@@ -1,9 +1,10 @@
 """The process that owns a running machine: its disk locks, loops, mounts and systemd-nspawn.
 
-Started in a mount namespace of its own (`unshare --mount`), so that whatever ends it, even
-SIGKILL, takes the mounts and with them the loop devices away.
+Works in mount and process namespaces of its own, so that whatever ends it, even SIGKILL, ends the
+machine and takes the mounts and with them the loop devices away.
 """
 
+import ctypes
 import fcntl
 import json
 import os
@@ -20,21 +21,46 @@ from bakery.run import environment, run
 
 _DATA_DEVICE = "/dev/mlflow-data"
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+_CLONE_NEWNS, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x00020000, 0x20000000, 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(job: Path) -> int:
-    """Run the machine that a job file describes, until it powers off."""
+    """Run the machine that a job file describes, until it powers off.
+
+    The machine lives in a process namespace whose first process is our child: nspawn's own child
+    would outlive it, but nothing outlives the first process of a namespace.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID) != 0:
+        print(f"supervisor: failed: {os.strerror(ctypes.get_errno())}", flush=True)
+        return 1
+    outer = os.getpid()
+    identity = f"{outer} {started_at(outer)}"
+    inner = os.fork()
+    if inner == 0:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        os._exit(_supervise(job, identity))
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: os.kill(inner, signal.SIGTERM))
+    return os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
+
+
+def _supervise(job: Path, identity: str) -> int:
+    """Be the first process of the machine's namespace: prepare, run nspawn, pass signals on."""
     spec = {key: value and Path(value) for key, value in json.loads(job.read_text()).items()}
     held: list[int] = []  # locks and loops, open as long as the machine runs
     try:
+        run(["mount", "--make-rprivate", "/"])
+        run(["mount", "-t", "proc", "proc", "/proc"])
         words = _prepare(spec, held)
-        _write_pid(job.parent)
-    except BakeryError as error:
-        print(f"supervisor: failed: {error} {error.tail}", flush=True)
+        _write_pid(job.parent, identity)
+    except (BakeryError, OSError) as error:
+        print(f"supervisor: failed: {error} {getattr(error, 'tail', '')}", flush=True)
         return 1
     machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment(), pass_fds=held)
     # nspawn turns SIGTERM into an orderly shutdown of the machine.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: machine.terminate())
     return machine.wait()
 
@@ -50,13 +76,13 @@ def _prepare(spec: dict[str, Path], held: list[int]) -> list[str]:
     _unify_cgroups()
     _set_resolver(root)
     _plant_seed(root, spec["folder"] / "seed")
+    # A killed machine's link may still be on its way out.
+    run(["ip", "link", "delete", f"vb-{spec['name']}"], check=False)
     return [*_nspawn(spec, root), *_data_disk(spec, held)]
 
 
 def _nspawn(spec: dict[str, Path], root: Path) -> list[str]:
     return [
-        # The machine must not outlive its supervisor, which holds its locks.
-        "setpriv", "--pdeathsig", "KILL",
         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot",
         f"--directory={root}", f"--machine={spec['name']}",
         # All but the clock: nspawn has none of its own and `date -s` would set this host's.
@@ -110,17 +136,16 @@ def _set_resolver(root: Path) -> None:
 
 
 def _plant_seed(root: Path, seed: Path) -> None:
-    """Put the seed where cloud-init looks; on the disk, so that the bake's hygiene can remove it."""
+    """Put the seed where cloud-init looks; on the disk, so that a bake can remove it."""
     target = root / "var/lib/cloud/seed/nocloud"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(seed, target)
     target.chmod(0o700)
 
 
-def _write_pid(folder: Path) -> None:
-    process = os.getpid()
+def _write_pid(folder: Path, identity: str) -> None:
     part = folder / "supervisor.pid.part"
-    part.write_text(f"{process} {started_at(process)}", encoding="ascii")
+    part.write_text(identity, encoding="ascii")
     part.replace(folder / "supervisor.pid")
 
 

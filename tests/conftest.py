@@ -1,0 +1,56 @@
+"""What the tests share: the state folder of this run, its image, deployments that end."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bakery import PROJECT, Bakery
+
+
+@pytest.fixture(scope="session")
+def state() -> Path:
+    """The state folder of the tests; its caches and images outlive a run, nothing else does."""
+    return Path(os.environ.get("TEST_STATE_DIR", PROJECT / ".bakery-test"))
+
+
+@pytest.fixture(scope="session")
+def image(state: Path) -> str:
+    """The id of the image of this working tree, baked once for all workers."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        bakery = Bakery(state, "unused")
+        bakery.ok("bake", "--base", "debian-13", timeout=1500)
+        import json
+
+        return str(json.loads(bakery.ok("bake", "--base", "debian-13", "--json").out)["id"])
+
+
+@pytest.fixture(scope="module")
+def make_bakery(state: Path, image: str) -> Iterator[Callable[..., Bakery]]:
+    """Make deployments with names of their own; all are destroyed at the module's end."""
+    with ExitStack() as stack:
+
+        def make(**extra: str) -> Bakery:
+            made = Bakery(state, f"t{uuid.uuid4().hex[:8]}", extra)
+            stack.callback(made.destroy)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def server(make_bakery: Callable[..., Bakery]) -> Bakery:
+    """A deployed server, for the tests of one module."""
+    made = make_bakery()
+    made.ok("deploy")
+    return made
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--matrix", action="store_true", help="run the fault matrices whole")

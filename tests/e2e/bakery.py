@@ -1,0 +1,165 @@
+"""Runs the real command line on a state folder and names of the tests' own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+PROJECT = Path(__file__).parents[2]
+INVOKE = [str(Path(sys.executable).with_name("invoke")), "--search-root", str(PROJECT)]
+
+
+@dataclass
+class Done:
+    """A verb that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+
+@dataclass
+class Bakery:
+    """One deployment, driven as a user drives it."""
+
+    state: Path
+    name: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("BAKERY_", "MLFLOW_"))}
+        return {
+            **kept,
+            "BAKERY_STATE_DIR": str(self.state),
+            "BAKERY_NAME": self.name,
+            "COLUMNS": "200",
+            **self.extra,
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a verb and do not wait for it."""
+        return subprocess.Popen(
+            [*INVOKE, *words], env=self.environment, cwd=PROJECT, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, *words: str, timeout: float = 900) -> Done:
+        """Run a verb to its end."""
+        process = self.start(*words)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+            raise AssertionError(f"{words} did not end in {timeout} s:\n{out}{err}") from None
+        return Done(process.returncode, out, err)
+
+    def ok(self, *words: str, timeout: float = 900) -> Done:
+        """Run a verb that must end well."""
+        done = self.run(*words, timeout=timeout)
+        assert done.code == 0, done.said
+        return done
+
+    def refused(self, *words: str, timeout: float = 120) -> Done:
+        """Run a verb that must end with exit code 2, one line and no traceback."""
+        done = self.run(*words, timeout=timeout)
+        assert done.code == 2, done.said
+        assert "Traceback" not in done.said, done.said
+        assert "error: " in done.err, done.said
+        return done
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.ok("status", "--json").out))
+
+    def client(self) -> dict[str, str]:
+        """What `env` gives a client."""
+        return dict(json.loads(self.ok("env", "--json").out))
+
+    def ssh(self, command: str) -> str:
+        """Run a command in the machine as root."""
+        done = self.run("ssh", "--command", f"sudo {command}")
+        assert done.code == 0, done.said
+        return done.out
+
+    def api(self, path: str, method: str = "GET", **given: Any) -> requests.Response:
+        """Ask the server over HTTPS with the right login."""
+        client = self.client()
+        login = (
+            client["MLFLOW_TRACKING_USERNAME"].encode(),
+            client["MLFLOW_TRACKING_PASSWORD"].encode(),
+        )
+        return requests.request(
+            method,
+            f"{client['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}",
+            auth=login,
+            verify=client["MLFLOW_TRACKING_SERVER_CERT_PATH"],
+            timeout=30,
+            **given,
+        )
+
+    def destroy(self) -> None:
+        self.ok("destroy", "--with-data", "--yes")
+
+    @property
+    def folder(self) -> Path:
+        return self.state / "deployments" / self.name
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "deployment.json").read_text()))
+
+
+def until(ready: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """Wait until something is so, and return it; fail after a deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = ready()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+def traces(owner: str) -> list[str]:
+    """Return what a state folder or a deployment has on this host: links, mounts, loops, rules.
+
+    `owner` is part of each one's name: a network's name, or a path.
+    """
+    looks = {
+        "link": ["ip", "-brief", "link"],
+        "mount": ["cat", "/proc/mounts"],
+        "loop": ["losetup", "--noheadings", "--output", "NAME,BACK-FILE"],
+        "nft": ["nft", "list", "tables"],
+        "hosts": ["cat", "/etc/hosts"],
+        "process": ["ps", "-ww", "-eo", "args"],
+    }
+    found = []
+    for kind, words in looks.items():
+        out = subprocess.run(words, check=True, text=True, capture_output=True).stdout
+        found += [f"{kind}: {line}" for line in out.splitlines() if owner in line]
+    return [line for line in found if "pytest" not in line]
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Give a file back its content afterwards."""
+    before = path.read_bytes()
+    try:
+        yield
+    finally:
+        path.write_bytes(before)

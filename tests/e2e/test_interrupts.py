@@ -1,0 +1,137 @@
+"""Ctrl-C, SIGTERM and SIGKILL at every step of a bake and of a first deploy.
+
+The steps are those that a recorded run shows. What a signal that can be caught leaves is nothing:
+no machine, loop, mount or link. What a SIGKILL leaves, the next run clears away: each case starts
+from what the case before it left, and the last one of all is a run to its end.
+"""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bakery import PROJECT, Bakery, traces
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+SLICE = 14
+_ENDED = re.compile(r"^\s*(.+?) … (done|failed) ")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A signal as a step of a verb begins."""
+
+    verb: tuple[str, ...]
+    step: int
+    title: str
+    signal: signal.Signals
+
+    def __str__(self) -> str:
+        return f"{self.verb[0]}: {self.signal.name} at '{self.title}'"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The lines of a run as its steps ended, in order."""
+
+    verb: tuple[str, ...]
+    titles: list[str]
+
+    def cases(self) -> Iterator[Case]:
+        for number, title in enumerate(self.titles):
+            for one in SIGNALS:
+                yield Case(self.verb, number, title, one)
+
+
+def record(bakery: Bakery, *verb: str) -> Recorded:
+    titles = [m.group(1) for m in map(_ENDED.match, bakery.ok(*verb).err.splitlines()) if m]
+    assert len(titles) >= 4, titles
+    return Recorded(verb, titles)
+
+
+def chosen(cases: list[Case], whole: bool) -> list[Case]:
+    """Return all cases, or the first, the last, and more chosen by the commit."""
+    if whole:
+        return cases
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT, check=True, text=True, capture_output=True
+    ).stdout.strip()
+
+    def rank(case: Case) -> str:
+        return hashlib.sha256(f"{commit} {case}".encode()).hexdigest()
+
+    middle = sorted(cases[1:-1], key=rank)[: SLICE - 2]
+    return [case for case in cases if case in {cases[0], cases[-1], *middle}]
+
+
+def interrupt(bakery: Bakery, case: Case) -> int:
+    """Run a verb, send the signal as the step begins, and return the exit code."""
+    process = bakery.start(*case.verb)
+    assert process.stderr is not None
+    ended = 0
+    while ended < case.step:
+        line = process.stderr.readline()
+        assert line, f"{case}: ended before that step"
+        ended += bool(_ENDED.match(line))
+    # A moment into the step; where in it does not matter to what must hold afterwards.
+    time.sleep(0.15)
+    if case.signal is signal.SIGKILL:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        os.kill(process.pid, case.signal)
+    _out, err = process.communicate(timeout=180)
+    assert "Traceback" not in err, f"{case}:\n{err}"
+    return process.returncode
+
+
+def nothing_runs(bakery: Bakery, network: str, folder: Path, case: Case) -> None:
+    for owner in (network, str(folder)):
+        left = [line for line in traces(owner) if "pool.xfs" not in line]
+        assert left == [], f"{case}: left {left}"
+
+
+@pytest.mark.machine
+def test_an_interrupt_at_every_step(
+    make_bakery: Callable[..., Bakery],
+    image: str,
+    state: Path,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    bakery = make_bakery()
+    bake = record(bakery, "bake", "--base", "debian-13", "--force")
+    deploy = record(bakery, "deploy")
+    network = bakery.facts["network"]["name"]
+    assert traces(network), "the probe finds a running deployment"
+    bakery.ok("destroy")
+    cases = [*bake.cases(), *deploy.cases()]
+    picked = chosen(cases, request.config.getoption("--matrix"))
+    print(f"interrupts: {len(picked)} of {len(cases)} cases")
+    for case in picked:
+        started = time.monotonic()
+        code = interrupt(bakery, case)
+        if case.signal is not signal.SIGKILL:
+            # A step may end well just before the signal is looked at; never anything else.
+            assert code in {130, 0}, f"{case}: exit code {code}"
+            if code == 130:
+                where = state / "bake" if case.verb[0] == "bake" else bakery.folder
+                owner = bake_network(state) if case.verb[0] == "bake" else network
+                nothing_runs(bakery, owner, where.absolute(), case)
+        line = f"{time.monotonic() - started:6.1f} s  {case}: ok"
+        print(line)
+        record_property("case", line)
+    bakery.ok("bake", "--base", "debian-13")
+    bakery.ok("deploy")
+    assert bakery.status()["state"] == "ready"
+
+
+def bake_network(state: Path) -> str:
+    folder = os.fsencode(state.absolute() / "bake")
+    return f"bk{hashlib.sha256(folder).hexdigest()[:8]}"

@@ -1,0 +1,58 @@
+"""Any printable symbol in a password works everywhere, unmangled."""
+
+import string
+import subprocess
+from collections.abc import Callable
+
+import requests
+
+from tests.e2e.bakery import INVOKE, PROJECT, Bakery
+
+PRINTABLE = "".join(chr(code) for code in range(33, 127))
+# Two within bcrypt's 72 bytes: together every symbol, spaces at both ends, non-ASCII.
+PASSWORDS = (PRINTABLE[:47], f" {PRINTABLE[47:]} äß€漢 ")
+
+
+def test_the_two_hold_every_symbol() -> None:
+    assert set(string.printable) - set(string.whitespace) <= set("".join(PASSWORDS))
+    assert all(len(one.encode()) <= 72 for one in PASSWORDS)
+
+
+def shown_by(bakery: Bakery, shell: str) -> str:
+    """Return the password that a real shell has after `eval` of what `env` prints."""
+    command = (
+        f'eval "$({INVOKE[0]} --search-root {PROJECT} env --shell {shell})"'
+        ' && printf %s "$MLFLOW_TRACKING_PASSWORD"'
+    )
+    return subprocess.run(
+        [shell, "-c", command], env=bakery.environment, check=True, text=True, capture_output=True
+    ).stdout
+
+
+def logs_in(bakery: Bakery, password: str) -> int:
+    client = bakery.client()
+    login = (client["MLFLOW_TRACKING_USERNAME"].encode(), password.encode())
+    return requests.get(
+        f"{client['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1",
+        auth=login,
+        verify=client["MLFLOW_TRACKING_SERVER_CERT_PATH"],
+        timeout=30,
+    ).status_code
+
+
+def test_every_symbol_works_and_can_be_changed(make_bakery: Callable[..., Bakery]) -> None:
+    bakery = make_bakery()
+    for password, other in (PASSWORDS, PASSWORDS[::-1]):
+        # The database's password too, so that SQL and option files are tried as well.
+        bakery.extra = {
+            "MLFLOW_TRACKING_USERNAME": "a user with $ymbols & ümlauts",
+            "MLFLOW_TRACKING_PASSWORD": password,
+            "MYSQL_PASSWORD": password,
+        }
+        bakery.ok("deploy")
+        assert logs_in(bakery, password) == 200
+        assert logs_in(bakery, other) == 401
+        bakery.extra = {"MLFLOW_TRACKING_USERNAME": bakery.extra["MLFLOW_TRACKING_USERNAME"]}
+        assert shown_by(bakery, "bash") == password
+        assert shown_by(bakery, "sh") == password
+        assert "checks passed" in bakery.ok("check").err
