@@ -39,6 +39,7 @@ def install() -> None:
         InputError: This host's archive has none that is new enough.
         BakeryError: The installation failed.
     """
+    run(["apt-get", "update", "-qq"])
     if _candidate() < _OLDEST:
         _add_backports()
     words = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"]
