@@ -1,5 +1,6 @@
 """What the user sets: one typed model, from defaults, bakery.toml, the environment, the call."""
 
+import base64
 import difflib
 import os
 import re
@@ -11,14 +12,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from bakery.errors import InputError
 
-_FILE = Path("bakery.toml")
+_PROJECT = Path(__file__).parents[1]
+_FILE = _PROJECT / "bakery.toml"
+_STATE_DIR = Path(".bakery")
+_PATHS = ("state_dir", "certificate", "certificate_key")
 _PREFIX = "BAKERY_"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _MAX_PASSWORD_BYTES = 72  # bcrypt's limit: Traefik would ignore the rest
@@ -27,7 +31,8 @@ _OTHER_NAMES = {"BAKERY_INSTALL", "BAKERY_CONFIG"}
 
 
 def _hostname(value: str) -> str:
-    if len(value) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})+", value):
+    is_name = re.fullmatch(rf"{_LABEL}(\.{_LABEL})+", value) and not value[-1].isdigit()
+    if len(value) > 253 or not is_name:
         raise ValueError("must be a full, lower-case host name such as mlflow.example.org")
     return value
 
@@ -50,8 +55,28 @@ def _container(value: str) -> str:
     return value
 
 
+def _registry(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*", value):
+        raise ValueError("must be HOST, HOST:PORT or HOST/PATH, without a scheme")
+    return value
+
+
+def _access_key(value: SecretStr) -> SecretStr:
+    try:
+        key = base64.b64decode(value.get_secret_value(), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError("must be base64, as Azure shows it")
+    return value
+
+
+def _absolute(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
 def _username(value: str) -> str:
-    if not value or len(value.encode()) > _MAX_PASSWORD_BYTES:
+    if not 1 <= _size(value) <= _MAX_PASSWORD_BYTES:
         raise ValueError("must be 1 to 72 bytes")
     if ":" in value:
         raise ValueError("must not hold a colon: HTTP's basic login ends the user name there")
@@ -59,7 +84,7 @@ def _username(value: str) -> str:
 
 
 def _password(value: SecretStr) -> SecretStr:
-    size = len(value.get_secret_value().encode())
+    size = _size(value.get_secret_value())
     if not 1 <= size <= _MAX_PASSWORD_BYTES:
         raise ValueError(f"must be 1 to 72 bytes of UTF-8 (bcrypt's limit), not {size}")
     _printable(value.get_secret_value())
@@ -74,6 +99,13 @@ def _mysql_user(value: str) -> str:
     return _printable(value)
 
 
+def _size(value: str) -> int:
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:  # from the environment, where any bytes may be
+        raise ValueError("must be UTF-8") from None
+
+
 def _printable(value: str) -> str:
     if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
         raise ValueError("must not hold control characters")
@@ -81,8 +113,11 @@ def _printable(value: str) -> str:
 
 
 def _either(name: str, blog_name: str) -> Any:
-    """Take a setting by its own name, or from the environment name of the blog's scripts."""
-    return AliasChoices(name, f"{_PREFIX.lower()}{name}", blog_name.lower())
+    """Take a setting from the environment by our name, or by that of the blog's scripts.
+
+    Never by the bare name: shells and desktops export HOSTNAME and USERNAME of their own.
+    """
+    return AliasChoices(f"{_PREFIX.lower()}{name}", blog_name.lower())
 
 
 class Settings(BaseSettings):
@@ -99,8 +134,8 @@ class Settings(BaseSettings):
     target: Literal["local"] = Field(
         default="local", description="Where it runs; `azure` is not there yet."
     )
-    state_dir: Path = Field(
-        default=Path(".bakery"), description="Caches, images and deployments lie here."
+    state_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
+        default=_STATE_DIR, description="Caches, images and deployments lie here."
     )
     base: Literal["ubuntu-20.04", "ubuntu-22.04", "ubuntu-24.04", "debian-13"] | None = Field(
         default=None,
@@ -115,7 +150,7 @@ class Settings(BaseSettings):
     container_source: Literal["auto", "registry", "packages"] = Field(
         default="auto", description="Where the container images come from."
     )
-    registry: str = Field(
+    registry: Annotated[str, AfterValidator(_registry)] = Field(
         default="docker.io", description="The container registry, with a port where it needs one."
     )
     registry_tls_verify: bool = Field(
@@ -162,15 +197,15 @@ class Settings(BaseSettings):
         validation_alias=_either("storage_container", "AZURE_STORAGE_CONTAINER"),
         description="The container of the artifact store.",
     )
-    storage_access_key: SecretStr | None = Field(
+    storage_access_key: Annotated[SecretStr, AfterValidator(_access_key)] | None = Field(
         default=None,
         validation_alias=_either("storage_access_key", "AZURE_STORAGE_ACCESS_KEY"),
         description="The account's key. Unset: generated for Azurite.",
     )
-    certificate: Path | None = Field(
+    certificate: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None, description="A certificate chain (PEM) of your own; unset: a local CA's."
     )
-    certificate_key: Path | None = Field(
+    certificate_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None, description="The key of that certificate (PEM)."
     )
     boot_seconds: Annotated[int, Field(ge=1)] = Field(
@@ -191,12 +226,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the call win over the environment, and that over bakery.toml."""
         del dotenv_settings, file_secret_settings
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, env_settings, toml
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file())
 
 
 def config_file() -> Path:
-    """Return the path of the settings file: BAKERY_CONFIG, or bakery.toml here."""
+    """Return the path of the settings file: BAKERY_CONFIG, or the project's bakery.toml."""
     return Path(os.environ.get("BAKERY_CONFIG", _FILE))
 
 
@@ -210,7 +244,7 @@ def load(**given: object) -> Settings:
     try:
         settings = Settings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        raise InputError("; ".join(_lines(error)), hint=f"see {_FILE.stem}.example.toml") from None
+        raise InputError("; ".join(_lines(error)), hint="see bakery.example.toml") from None
     if (settings.certificate is None) != (settings.certificate_key is None):
         raise InputError("certificate and certificate_key go together", hint="give both or neither")
     return settings
@@ -218,7 +252,8 @@ def load(**given: object) -> Settings:
 
 def _lines(error: ValidationError) -> list[str]:
     return [
-        f"{'.'.join(map(str, row['loc']))}: {row['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(map(str, row['loc'])).removeprefix(_PREFIX.lower())}: "
+        f"{row['msg'].removeprefix('Value error, ')}"
         for row in error.errors(include_input=False, include_url=False)
     ]
 
@@ -227,11 +262,22 @@ def _refuse_unknown_names() -> None:
     fields = set(Settings.model_fields)
     known = {f"{_PREFIX}{field}".upper() for field in fields} | _OTHER_NAMES
     for name in os.environ:
-        if name.startswith(_PREFIX) and name not in known:
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
             raise _unknown(name, known, "the environment")
     for name in _read_file():
         if name not in fields:
             raise _unknown(name, fields, str(config_file()))
+
+
+def _from_file() -> dict[str, Any]:
+    """Return what the file sets; its relative paths begin at its own folder.
+
+    The state folder is the project's wherever one calls from, unless something sets it.
+    """
+    found = {"state_dir": str(_PROJECT / _STATE_DIR), **_read_file()}
+    folder = config_file().absolute().parent
+    paths = {name: found[name] for name in _PATHS if isinstance(found.get(name), str)}
+    return found | {name: str(folder / Path(path).expanduser()) for name, path in paths.items()}
 
 
 def _read_file() -> dict[str, Any]:
