@@ -119,6 +119,7 @@ def _mount(state: Path) -> None:
 
 def _make(pool: Path) -> None:
     need("mkfs.xfs", package="xfsprogs", why="disks are copied by reflink")
+    check_space(pool.parent)
     part = pool.with_suffix(".part")
     part.unlink(missing_ok=True)
     with part.open("wb") as file:
