@@ -1,6 +1,7 @@
 """What the tests share: the state folder of this run, its image, deployments that end."""
 
 import fcntl
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ def image(state: Path) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         bakery = Bakery(state, "unused")
         bakery.ok("bake", "--base", "debian-13", timeout=1500)
-        import json
-
         return str(json.loads(bakery.ok("bake", "--base", "debian-13", "--json").out)["id"])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 PROJECT = Path(__file__).parents[2]
 INVOKE = [str(Path(sys.executable).with_name("invoke")), "--search-root", str(PROJECT)]
@@ -99,7 +100,7 @@ class Bakery:
     def api(self, path: str, method: str = "GET", **given: Any) -> requests.Response:
         """Ask the server over HTTPS with the right login."""
         client = self.client()
-        login = (
+        login = HTTPBasicAuth(
             client["MLFLOW_TRACKING_USERNAME"].encode(),
             client["MLFLOW_TRACKING_PASSWORD"].encode(),
         )

@@ -57,7 +57,7 @@ MOMENTS = {
     "the data disk is there": f"mountpoint -q {DATA}",
     "MySQL makes its data directory": f"test -d {DATA}/mysql/data.unfinished",
     "the schema is being made": f"grep -qs first {DATA}/state/*",
-    "the server starts": f"test -e /run/mlflow-bakery/migration/done",
+    "the server starts": "test -e /run/mlflow-bakery/migration/done",
 }
 
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from tests.e2e.bakery import INVOKE, PROJECT, Bakery
 
@@ -31,7 +32,7 @@ def shown_by(bakery: Bakery, shell: str) -> str:
 
 def logs_in(bakery: Bakery, password: str) -> int:
     client = bakery.client()
-    login = (client["MLFLOW_TRACKING_USERNAME"].encode(), password.encode())
+    login = HTTPBasicAuth(client["MLFLOW_TRACKING_USERNAME"].encode(), password.encode())
     return requests.get(
         f"{client['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1",
         auth=login,

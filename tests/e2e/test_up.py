@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bakery.checks import client
 from tests.e2e.bakery import INVOKE, PROJECT, Bakery, traces
 
 
 @pytest.fixture(scope="module")
 def client_python(state: Path, image: str) -> Path:
     """A Python with the real MLflow client, as `check` keeps one."""
-    from bakery.checks.client import client_python
-
-    return client_python(state / "cache")
+    return client.client_python(state / "cache")
 
 
 LOG_A_RUN = """
@@ -35,6 +34,12 @@ run = client.get_run(sys.argv[1])
 path = client.download_artifacts(sys.argv[1], "note.txt")
 print(run.data.params["alpha"], run.data.metrics["loss"], open(path).read())
 """
+
+
+PROMISED = {
+    "name", "target", "state", "url", "hostname", "address", "generation", "image", "username",
+    "ca_file",
+}  # fmt: skip
 
 
 def as_a_user(bakery: Bakery, python: Path, script: str, *words: str) -> str:
@@ -57,8 +62,7 @@ def test_up_log_destroy_and_up_again(
         assert said in first.said
     status = bakery.status()
     assert status["state"] == "ready"
-    wanted = "name target state url hostname address generation image username ca_file".split()
-    assert set(wanted) <= set(status)
+    assert PROMISED <= set(status)
     run_id = as_a_user(bakery, client_python, LOG_A_RUN)
     network = bakery.facts["network"]["name"]
     assert traces(network), "the probe finds a running deployment"
