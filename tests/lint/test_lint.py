@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bakery import packer
+from bakery import packer, ssh
 from bakery.environment import user_data
 from bakery.render import render
 from bakery.targets.base import SshAccess
@@ -76,7 +76,7 @@ def test_shellcheck_would_fail(tmp_path: Path) -> None:
 
 def recipe(folder: Path, source: str) -> packer.Recipe:
     key = folder / "key"
-    key.write_text("not a key, but there\n")
+    ssh.make_key(key)
     (folder / "mysql.tar").write_bytes(b"archive")
     (folder / "seed").mkdir()
     (folder / "seed" / "user-data").write_text("#cloud-config\n")
