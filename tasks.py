@@ -181,18 +181,26 @@ def env(
     )
 
 
+def _number(option: str, text: str) -> int:
+    # Parsed here: invoke shows a traceback for `int` options.
+    if not text.isdecimal() or int(text) < 1:
+        raise errors.InputError(f"--{option} {text}: not a count", hint=f"such as --{option} 3")
+    return int(text)
+
+
 @verb(**_NAME, service="mysql, migrate, mlflow, traefik or machine", lines="how many")
 def logs(
     context: Context,
     name: str | None = None,
     target: str | None = None,
     service: str = "mlflow",
-    lines: int = 100,
+    lines: str = "100",
 ) -> None:
     """The end of a service's log."""
     from bakery.status import logs as read_logs
 
-    sys.stdout.write(read_logs(settings.load(name=name, target=target), service, lines))
+    found = settings.load(name=name, target=target)
+    sys.stdout.write(read_logs(found, service, _number("lines", lines)))
 
 
 @verb(**_NAME, command="run this instead of a shell")
@@ -251,11 +259,12 @@ def lock(context: Context) -> None:
 
 
 @verb(json="print it as JSON", rows="which rows: a,b,c,d,e", runs="how often each")
-def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e", runs: int = 3) -> None:
+def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e", runs: str = "3") -> None:
     """The performance table."""
     from bakery.bench import bench as measure
 
-    measure(settings.load(name="bench"), rows=rows.split(","), runs=runs, as_json=json)
+    found = settings.load(name="bench")
+    measure(found, rows=rows.split(","), runs=_number("runs", runs), as_json=json)
 
 
 @verb(only="lint, unit, slow or e2e")

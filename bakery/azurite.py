@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 from azure.core.credentials import AzureNamedKeyCredential
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import AzureError, ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
 from bakery import ssh
@@ -20,6 +20,7 @@ from bakery.drivers.nspawn import started_at
 from bakery.errors import BakeryError, InputError
 from bakery.run import environment, need, run, tail
 from bakery.state import write_atomically
+from bakery.store import build
 
 PORT = 10000
 _PACKAGE = Path(__file__).parents[1] / "images" / "azurite"
@@ -44,13 +45,14 @@ def install(cache: Path) -> Path:
     if executable.exists():
         return executable
     need("npm", package="npm", why="Azurite, the emulator of Azure Blob, is a Node.js program")
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    for name in ("package.json", "package-lock.json"):
-        (part / name).write_bytes((_PACKAGE / name).read_bytes())
-    words = ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--ignore-scripts"]
-    run(words, cwd=part, log=cache / "azurite" / "npm.log")
-    part.rename(folder)
+
+    def make(part: Path) -> None:
+        for name in ("package.json", "package-lock.json"):
+            (part / name).write_bytes((_PACKAGE / name).read_bytes())
+        words = ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--ignore-scripts"]
+        run(words, cwd=part, log=cache / "azurite" / "npm.log", hint="is npm's registry reachable?")
+
+    build(folder, make)
     return executable
 
 
@@ -78,18 +80,21 @@ class Azurite:
         return self._process() is not None
 
     def start(self, executable: Path) -> None:
-        """Start it and wait until it answers; nothing to do when it runs.
+        """Start it and wait until it answers; nothing to do when it runs with this key.
 
         Raises:
-            InputError: Something else listens on its port.
-            BakeryError: It did not answer in time.
+            InputError: Something else listens on its port, or Node.js is missing.
+            BakeryError: It ended, or did not answer in time.
         """
-        if self.running():
+        if self._knows_account():
             return
+        self.stop()
+        need("node", package="nodejs", why="Azurite, the emulator of Azure Blob, runs on it")
         _check_free(self.address)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._launch(executable)
-        if not ssh.wait(self._answers, seconds=_START_SECONDS):
+        ssh.wait(lambda: not self.running() or self._answers(), seconds=_START_SECONDS)
+        if not (self.running() and self._answers()):
             self.stop()
             raise BakeryError(
                 "Azurite did not answer", hint="see its log", log=self.log, tail=tail(self.log)
@@ -106,19 +111,41 @@ class Azurite:
         self._pid_file.unlink(missing_ok=True)
 
     def make_container(self, name: str) -> None:
-        """Make a private container unless it is there."""
+        """Make a private container unless it is there.
+
+        Raises:
+            BakeryError: Azurite refuses to.
+        """
         credential = AzureNamedKeyCredential(self.account, self.key)
         service = BlobServiceClient(account_url=self.endpoint, credential=credential)
         try:
             service.create_container(name)
         except ResourceExistsError:
             return
+        except AzureError as error:
+            raise BakeryError(
+                f"Azurite made no container {name}: {error.message}",
+                hint="see its log",
+                log=self.log,
+            ) from error
         finally:
             service.close()
 
     @property
     def _pid_file(self) -> Path:
         return self.folder / "azurite.pid"
+
+    @property
+    def _accounts(self) -> dict[str, str]:
+        return {"AZURITE_ACCOUNTS": f"{self.account}:{self.key}"}
+
+    def _knows_account(self) -> bool:
+        """Return whether our process runs, and with this account and key."""
+        process = self._process()
+        if process is None:
+            return False
+        given = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        return all(f"{name}={value}".encode() in given for name, value in self._accounts.items())
 
     def _launch(self, executable: Path) -> None:
         data = self.folder / "data"
@@ -136,7 +163,7 @@ class Azurite:
                 stdout=log,
                 stderr=log,
                 # The key goes by the environment: argv is world-readable.
-                env=environment({"AZURITE_ACCOUNTS": f"{self.account}:{self.key}"}),
+                env=environment(self._accounts),
                 start_new_session=True,
                 cwd=self.folder,
             )

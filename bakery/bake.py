@@ -41,6 +41,7 @@ def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Mani
         InputError: This host cannot bake.
         BakeryError: A step failed; nothing is left running (unless `keep`).
     """
+    Nspawn().check()
     state = settings.state_dir.absolute()
     with pool.opened(state) as disks:
         catalogue = Catalogue(state, disks)

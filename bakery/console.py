@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bakery import env
@@ -82,14 +83,10 @@ def show_results(results: Sequence[CheckResult], *, as_json: bool) -> None:
     for result in results:
         mark = "[green]ok[/green]    " if result.ok else "[red]failed[/red]"
         if not as_json:
-            console.print(f"{mark} {result.name} [dim]{_plain(result.detail)}[/dim]")
+            console.print(f"{mark} {result.name} [dim]{escape(result.detail)}[/dim]")
     if failed:
         raise BakeryError(f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}")
     note(f"{len(results)} checks passed")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def show_status(values: dict[str, Any], *, as_json: bool) -> None:

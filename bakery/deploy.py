@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from bakery import checks
 from bakery.errors import BakeryError
 from bakery.log import note, step, warn
-from bakery.manifest import Manifest
+from bakery.manifest import Catalogue, Manifest
 from bakery.settings import Settings
-from bakery.state import Generation
+from bakery.state import DeploymentFolder, Generation
 from bakery.targets.base import BlobAccess, Server
 from bakery.targets.local import LocalTarget
 
@@ -22,7 +22,8 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
         InputError: Something given or missing makes it impossible; nothing was made.
         BakeryError: A step failed; what served before serves again.
     """
-    with LocalTarget.opened(settings) as target:
+    Catalogue(settings.state_dir.absolute(), settings.state_dir / "pool").recorded(image)
+    with LocalTarget.opened(settings, new=True) as target:
         chosen = target.catalogue.choose(image)
         target.check()
         target.settle()
@@ -84,6 +85,9 @@ def destroy(settings: Settings, *, with_data: bool) -> None:
     Raises:
         BakeryError: Something could not be removed; says what.
     """
+    if DeploymentFolder(settings.state_dir, settings.name).load() is None:
+        note(f"nothing to destroy: no deployment is called {settings.name}")
+        return
     with LocalTarget.opened(settings) as target:
         with step("Destroy"):
             failures = target.destroy(with_data=with_data)
@@ -99,7 +103,7 @@ def storage(settings: Settings) -> BlobAccess:
     Raises:
         InputError: Something given or missing makes it impossible; nothing was made.
     """
-    with LocalTarget.opened(settings) as target:
+    with LocalTarget.opened(settings, new=True) as target:
         target.check()
         target.settle()
         with step("Artifact store (Azurite)"):

@@ -87,14 +87,15 @@ class Catalogue:
         Raises:
             InputError: There is no such image.
         """
-        images = self.images()
-        if image_id is None and images:
-            return images[-1]
-        for image in images:
-            if image.id == image_id:
-                return image
-        what = f"no image is called {image_id}" if image_id else "nothing has been baked"
-        raise InputError(what, hint="./inv bake")
+        return _choose(self.images(), image_id)
+
+    def recorded(self, image_id: str | None) -> Manifest:
+        """Return the same, without looking for its disk: the pool need not be mounted.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        return _choose(self.manifests(), image_id)
 
     def add(self, manifest: Manifest) -> None:
         """Record an image; its disk must lie in its place already."""
@@ -102,8 +103,17 @@ class Catalogue:
         write_atomically(self.manifest_file(manifest.id), text + "\n", mode=0o644)
 
 
+def _choose(images: list[Manifest], image_id: str | None) -> Manifest:
+    found = [one for one in images if image_id in {None, one.id}]
+    if found:
+        return found[-1]
+    if image_id:
+        raise InputError(f"no image is called {image_id}", hint="./inv images shows them")
+    raise InputError("nothing has been baked", hint="./inv bake")
+
+
 def _load(path: Path) -> Manifest | None:
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return Manifest.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None

@@ -27,6 +27,8 @@ def opened(state: Path) -> Iterator[Path]:
     Raises:
         InputError: The pool cannot be made or mounted.
     """
+    if os.geteuid() != 0:
+        raise InputError("root is needed for the disks of machines", hint="run it with sudo")
     state.mkdir(parents=True, exist_ok=True)
     if _reflinks(state):
         folder = state / "pool"
@@ -103,8 +105,6 @@ def _mount(state: Path) -> None:
     folder.mkdir(exist_ok=True)
     if os.path.ismount(folder):
         return
-    if os.geteuid() != 0:
-        raise InputError("root is needed to mount the disk pool", hint="run it with sudo")
     if not pool.exists():
         _make(pool)
     # A running machine holds the pool in a mount namespace of its own: the same loop device must

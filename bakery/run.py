@@ -27,6 +27,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
+    kept["PATH"] = _path()
     return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(extra or {})}
 
 
@@ -80,9 +81,7 @@ def _run(
     log: Path | None,
     timeout: float | None,
 ) -> subprocess.CompletedProcess[str]:
-    given: dict[str, Any] = (
-        {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    )
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     with contextlib.ExitStack() as stack:
         if log is None:
             given |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -91,8 +90,10 @@ def _run(
             file = stack.enter_context(log.open("a", encoding="utf-8"))
             given |= {"stdout": file, "stderr": subprocess.STDOUT}
         return subprocess.run(
-            words, env=environment(env), cwd=cwd, timeout=timeout, text=True, check=False, **given
-        )
+            words, env=environment(env), cwd=cwd, timeout=timeout, check=False,
+            # What a machine writes to its log need not be text.
+            encoding="utf-8", errors="replace", **given,
+        )  # fmt: skip
 
 
 def need(tool: str, *, package: str, why: str) -> str:
@@ -101,11 +102,15 @@ def need(tool: str, *, package: str, why: str) -> str:
     Raises:
         InputError: It is not on PATH; the hint is the command that installs it.
     """
-    # A login shell's PATH may lack the places of system tools.
-    found = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    found = shutil.which(tool, path=_path())
     if found is None:
         raise InputError(f"{tool} is missing ({why})", hint=f"apt-get install {package}")
     return found
+
+
+def _path() -> str:
+    # After `su`, or for a user who is not root, PATH lacks the places of system tools.
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 def last_lines(text: str, count: int = _TAIL) -> str:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from bakery.errors import BakeryError, InputError
 from bakery.run import run
 from bakery.state import write_atomically
 from bakery.targets.base import SshAccess
@@ -50,7 +51,12 @@ def answers(access: SshAccess, host_key: Callable[[], str | None]) -> bool:
         return False
     kind, value = key.split()[:2]
     write_atomically(access.known_hosts, f"{access.host} {kind} {value}\n")
-    return command(access, ["true"], timeout=15).returncode == 0
+    try:
+        return command(access, ["true"], timeout=15).returncode == 0
+    except InputError:
+        raise
+    except BakeryError:  # too slow while it boots: ask again
+        return False
 
 
 def wait(ready: Callable[[], bool], *, seconds: float, pause: float = 0.2) -> bool:

@@ -82,7 +82,7 @@ class DeploymentFolder:
             BakeryError: The file is damaged.
         """
         try:
-            return Deployment.model_validate_json(self.facts.read_text(encoding="utf-8"))
+            return Deployment.model_validate_json(self.facts.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError as error:
@@ -106,11 +106,20 @@ class DeploymentFolder:
         write_atomically(self.facts, deployment.model_dump_json(indent=2, by_alias=True) + "\n")
 
     def load_secrets(self) -> Secrets | None:
-        """Return the secrets, or None before the first deploy."""
+        """Return the secrets, or None before the first deploy.
+
+        Raises:
+            BakeryError: The file is damaged.
+        """
         try:
-            return Secrets.model_validate_json(self.secrets.read_text(encoding="utf-8"))
+            return Secrets.model_validate_json(self.secrets.read_bytes())
         except FileNotFoundError:
             return None
+        except ValidationError:
+            # Without its details: they quote what is in the file.
+            raise BakeryError(
+                f"{self.secrets} is damaged", hint="restore it; without it nobody can log in"
+            ) from None
 
     def save_secrets(self, values: Secrets) -> None:
         """Remember the secrets, readable by nobody else."""
@@ -124,23 +133,40 @@ class DeploymentFolder:
     def locked(self) -> Iterator[None]:
         """Keep two runs on one deployment apart.
 
+        A refused first deploy leaves no trace: a folder that holds nothing but the lock is removed.
+
         Raises:
             BakeryError: Another one is at work; says which process.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _lock(file.fileno()):
                 file.seek(0)
                 raise BakeryError(
                     f"process {file.read().strip()} is at work on {self.name}",
                     hint="wait for it to end",
-                ) from None
+                )
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                self._remove_if_unused()
+
+    def _remove_if_unused(self) -> None:
+        if [path.name for path in self.path.glob("*")] == ["lock"]:
+            (self.path / "lock").unlink()
+            self.path.rmdir()
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    # Another run may have removed the file after we had opened it: its lock would guard nothing.
+    return os.fstat(file).st_nlink > 0
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

@@ -1,7 +1,6 @@
 """Looking at a deployment without changing it."""
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from bakery import checks, env, pool, ssh, tls
@@ -83,6 +82,8 @@ def ssh_command(settings: Settings, command: str) -> list[str]:
 def images(settings: Settings) -> list[tuple[Manifest, str]]:
     """Return every image, oldest first, with the names of the deployments that run it."""
     state = settings.state_dir.absolute()
+    if not Catalogue(state, state / "pool").manifests():
+        return []
     names = sorted(path.name for path in state.glob("deployments/*"))
     found = [DeploymentFolder(state, name).load() for name in names]
     with pool.opened(state) as disks:
@@ -98,10 +99,8 @@ def _deployed(manifest: Manifest, deployments: list[Deployment | None]) -> str:
 
 
 def _look_at(settings: Settings) -> LocalTarget:
-    """Return a deployment without locking it or mounting its disks."""
-    folder = DeploymentFolder(settings.state_dir, settings.name)
-    folder.deployed()
-    return LocalTarget(settings, Path(settings.state_dir).absolute() / "pool", folder)
+    DeploymentFolder(settings.state_dir, settings.name).deployed()
+    return LocalTarget.seen(settings)
 
 
 def _is_ready(target: LocalTarget) -> bool:

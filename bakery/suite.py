@@ -42,5 +42,3 @@ def _pytest(words: list[str]) -> int:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "--durations=10", *words], cwd=PROJECT, check=False
     ).returncode
-
-

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -36,7 +37,7 @@ def local_certificate(folder: Path, hostname: str, address: str) -> Certificate:
     """Return a valid certificate for a name and an address, made or renewed where needed."""
     ca_key, ca = _authority(folder)
     chain, key = folder / "server.pem", folder / "server.key"
-    if not (chain.exists() and key.exists() and _serves(chain, hostname, address, ca)):
+    if not (chain.exists() and key.exists() and _serves(chain, key, hostname, address, ca)):
         leaf_key = ec.generate_private_key(ec.SECP256R1())
         leaf = _leaf(hostname, address, leaf_key, ca, ca_key)
         write_atomically(key, _pem(leaf_key))
@@ -54,14 +55,13 @@ def given_certificate(chain: Path, key: Path, hostname: str) -> Certificate:
 
     Raises:
         InputError: A file cannot be read or parsed, the key is another's, the certificate is not
-            for this name, or has expired.
+            for this name, or is not valid now.
     """
     certificate = _read(chain, lambda data: x509.load_pem_x509_certificates(data)[0])
     loaded = _read(key, lambda data: serialization.load_pem_private_key(data, password=None))
     if loaded.public_key() != certificate.public_key():
         raise InputError(f"{key} is not the key of {chain}", hint="give the two that go together")
-    if certificate.not_valid_after_utc < datetime.now(UTC):
-        raise InputError(f"{chain} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    _refuse_out_of_date(chain, certificate)
     names = _names(certificate)
     wildcard = "*." + hostname.partition(".")[2]
     if hostname not in names and wildcard not in names:
@@ -69,7 +69,17 @@ def given_certificate(chain: Path, key: Path, hostname: str) -> Certificate:
             f"{chain} is for {', '.join(names) or 'no name'}, not for {hostname}",
             hint="set hostname to a name in the certificate",
         )
-    return Certificate(chain=chain.read_text(), key=key.read_text())
+    return Certificate(chain=chain.read_text("utf-8", "replace"), key=key.read_text("utf-8"))
+
+
+def _refuse_out_of_date(chain: Path, certificate: x509.Certificate) -> None:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if end < datetime.now(UTC):
+        raise InputError(f"{chain} expired on {end:%Y-%m-%d}", hint="renew it")
+    if begin > datetime.now(UTC):
+        raise InputError(
+            f"{chain} is not valid before {begin:%Y-%m-%d %H:%M} UTC", hint="is the clock right?"
+        )
 
 
 def expiry(chain: Path) -> datetime:
@@ -82,7 +92,7 @@ def _read(path: Path, parse: Callable[[bytes], _T]) -> _T:
         return parse(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint="check the path") from error
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InputError(f"{path} is not PEM, or is encrypted", hint=str(error)[:200]) from error
 
 
@@ -158,16 +168,27 @@ def _builder(
     )
 
 
-def _serves(chain: Path, hostname: str, address: str, ca: x509.Certificate) -> bool:
+def _serves(chain: Path, key: Path, hostname: str, address: str, ca: x509.Certificate) -> bool:
     leaf = x509.load_pem_x509_certificate(chain.read_bytes())
+    # A kill between the two writes leaves the one's new beside the other's old.
+    pair = serialization.load_pem_private_key(key.read_bytes(), password=None)
     extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     renew_at = leaf.not_valid_before_utc + _LEAF_LIFE * 2 / 3
     return (
-        leaf.issuer == ca.subject
+        pair.public_key() == leaf.public_key()
+        and _signed(leaf, ca)
         and hostname in extension.get_values_for_type(x509.DNSName)
         and ipaddress.ip_address(address) in extension.get_values_for_type(x509.IPAddress)
         and datetime.now(UTC) < renew_at
     )
+
+
+def _signed(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:

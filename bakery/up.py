@@ -14,8 +14,10 @@ def up(settings: Settings) -> Server:
     """Bake if needed, deploy, and check what serves.
 
     Raises:
+        InputError: Something given or missing makes it impossible; nothing was made.
         BakeryError: A step or a check failed.
     """
+    LocalTarget.seen(settings).check_input()  # not after the minutes of a bake
     with step("Bake"):
         manifest = bake(settings)
     with step("Deploy"):

@@ -34,32 +34,52 @@ class LocalTarget:
         self.deployment = folder.load() or Deployment(name=settings.name)
 
     @classmethod
-    @contextmanager
-    def opened(cls, settings: Settings) -> Iterator["LocalTarget"]:
-        """Give the deployment that the settings name, its disks mounted, nobody else at it."""
+    def seen(cls, settings: Settings) -> "LocalTarget":
+        """Return the deployment as it is remembered: to look at, its disks not mounted."""
         folder = DeploymentFolder(settings.state_dir, settings.name)
+        return cls(settings, settings.state_dir.absolute() / "pool", folder)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, settings: Settings, *, new: bool = False) -> Iterator["LocalTarget"]:
+        """Give the deployment that the settings name, its disks mounted, nobody else at it.
+
+        Raises:
+            InputError: It can never work, or (unless `new`) there is none; nothing was made.
+        """
+        folder = DeploymentFolder(settings.state_dir, settings.name)
+        if not new:
+            folder.deployed()
+        cls.seen(settings).check_input()
         with folder.locked(), pool.opened(settings.state_dir.absolute()) as disks:
             yield cls(settings, disks, folder)
 
     # -- what lives as long as the deployment ----------------------------------------------------
 
-    def check(self) -> None:
-        """Refuse what cannot work, before anything is made.
+    def check_input(self) -> None:
+        """Refuse what can be seen to fail without touching the disks.
 
         Raises:
             InputError: With what to do about it.
         """
         self.driver.check()
+        if self.settings.certificate and self.settings.certificate_key:
+            tls.given_certificate(
+                self.settings.certificate, self.settings.certificate_key, self._hostname()
+            )
+
+    def check(self) -> None:
+        """Refuse what cannot work for want of space or of the data disk.
+
+        Raises:
+            InputError: With what to do about it.
+        """
         pool.check_space(self.settings.state_dir.absolute(), needed=4 << 30)
         served = self.deployment.data_disk_served
         if served and not self.data_disk.exists():
             raise InputError(
                 f"{self.data_disk} is gone: it held the runs of {self.deployment.name}",
                 hint="put it back; to begin anew: ./inv destroy --with-data",
-            )
-        if self.settings.certificate and self.settings.certificate_key:
-            tls.given_certificate(
-                self.settings.certificate, self.settings.certificate_key, self._hostname()
             )
 
     def settle(self) -> None:
