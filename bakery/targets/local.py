@@ -48,9 +48,10 @@ class LocalTarget:
             InputError: It can never work, or (unless `new`) there is none; nothing was made.
         """
         folder = DeploymentFolder(settings.state_dir, settings.name)
-        if not new:
+        if new:
+            cls.seen(settings).check_input()
+        else:
             folder.deployed()
-        cls.seen(settings).check_input()
         with folder.locked(), pool.opened(settings.state_dir.absolute()) as disks:
             yield cls(settings, disks, folder)
 
@@ -69,11 +70,12 @@ class LocalTarget:
             )
 
     def check(self) -> None:
-        """Refuse what cannot work for want of space or of the data disk.
+        """Refuse what cannot work for want of tools, of space or of the data disk.
 
         Raises:
             InputError: With what to do about it.
         """
+        self.driver.check()
         pool.check_space(self.settings.state_dir.absolute(), needed=4 << 30)
         served = self.deployment.data_disk_served
         if served and not self.data_disk.exists():
