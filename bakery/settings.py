@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -26,7 +26,18 @@ _PATHS = ("state_dir", "certificate", "certificate_key")
 _PREFIX = "BAKERY_"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _MAX_PASSWORD_BYTES = 72  # bcrypt's limit: Traefik would ignore the rest
-# Read elsewhere: by ./inv, by the tests and by the settings source itself.
+# The environment names of the blog's scripts, which work too.
+BLOG_NAMES = {
+    "hostname": "MLFLOW_TRACKING_HOSTNAME",
+    "username": "MLFLOW_TRACKING_USERNAME",
+    "password": "MLFLOW_TRACKING_PASSWORD",
+    "mysql_user": "MYSQL_USER",
+    "mysql_password": "MYSQL_PASSWORD",
+    "storage_account": "AZURE_STORAGE_ACCOUNT",
+    "storage_container": "AZURE_STORAGE_CONTAINER",
+    "storage_access_key": "AZURE_STORAGE_ACCESS_KEY",
+}
+# Read elsewhere: by ./inv and by config_file().
 _OTHER_NAMES = {"BAKERY_INSTALL", "BAKERY_CONFIG"}
 
 
@@ -112,19 +123,11 @@ def _printable(value: str) -> str:
     return value
 
 
-def _either(name: str, blog_name: str) -> Any:
-    """Take a setting from the environment by our name, or by that of the blog's scripts.
-
-    Never by the bare name: shells and desktops export HOSTNAME and USERNAME of their own.
-    """
-    return AliasChoices(f"{_PREFIX.lower()}{name}", blog_name.lower())
-
-
 class Settings(BaseSettings):
     """Everything that can be set, with its default."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, extra="forbid", frozen=True, populate_by_name=True,
+        env_prefix=_PREFIX, extra="forbid", frozen=True,
         hide_input_in_errors=True, validate_default=False, case_sensitive=False,
     )  # fmt: skip
 
@@ -164,42 +167,34 @@ class Settings(BaseSettings):
     )
     hostname: Annotated[str, AfterValidator(_hostname)] | None = Field(
         default=None,
-        validation_alias=_either("hostname", "MLFLOW_TRACKING_HOSTNAME"),
         description="The public name. Unset: NAME.bakery.internal.",
     )
     username: Annotated[str, AfterValidator(_username)] = Field(
         default="mlflow",
-        validation_alias=_either("username", "MLFLOW_TRACKING_USERNAME"),
         description="Who may log in.",
     )
     password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
         default=None,
-        validation_alias=_either("password", "MLFLOW_TRACKING_PASSWORD"),
         description="1 to 72 bytes, any printable symbol. Unset: generated at the first deploy.",
     )
     mysql_user: Annotated[str, AfterValidator(_mysql_user)] = Field(
         default="mlflow",
-        validation_alias=_either("mysql_user", "MYSQL_USER"),
         description="MLflow's account in MySQL.",
     )
     mysql_password: Annotated[SecretStr, AfterValidator(_password)] | None = Field(
         default=None,
-        validation_alias=_either("mysql_password", "MYSQL_PASSWORD"),
         description="Unset: generated on the machine, which it then never leaves.",
     )
     storage_account: Annotated[str, AfterValidator(_account)] = Field(
         default="devstoreaccount1",
-        validation_alias=_either("storage_account", "AZURE_STORAGE_ACCOUNT"),
         description="The account of the artifact store.",
     )
     storage_container: Annotated[str, AfterValidator(_container)] = Field(
         default="mlflow",
-        validation_alias=_either("storage_container", "AZURE_STORAGE_CONTAINER"),
         description="The container of the artifact store.",
     )
     storage_access_key: Annotated[SecretStr, AfterValidator(_access_key)] | None = Field(
         default=None,
-        validation_alias=_either("storage_access_key", "AZURE_STORAGE_ACCESS_KEY"),
         description="The account's key. Unset: generated for Azurite.",
     )
     certificate: Annotated[Path, AfterValidator(_absolute)] | None = Field(
@@ -226,7 +221,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the call win over the environment, and that over bakery.toml."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file())
+        others = (_from_blog_names(), _from_file())
+        return init_settings, env_settings, *(InitSettingsSource(settings_cls, o) for o in others)
 
 
 def config_file() -> Path:
@@ -252,8 +248,7 @@ def load(**given: object) -> Settings:
 
 def _lines(error: ValidationError) -> list[str]:
     return [
-        f"{'.'.join(map(str, row['loc'])).removeprefix(_PREFIX.lower())}: "
-        f"{row['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(map(str, row['loc']))}: {row['msg'].removeprefix('Value error, ')}"
         for row in error.errors(include_input=False, include_url=False)
     ]
 
@@ -267,6 +262,10 @@ def _refuse_unknown_names() -> None:
     for name in _read_file():
         if name not in fields:
             raise _unknown(name, fields, str(config_file()))
+
+
+def _from_blog_names() -> dict[str, Any]:
+    return {field: os.environ[name] for field, name in BLOG_NAMES.items() if name in os.environ}
 
 
 def _from_file() -> dict[str, Any]:

@@ -5,11 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from bakery.checks import _AT_THE_DOOR
-from bakery.settings import Settings
+from bakery.settings import BLOG_NAMES, Settings
 
 PROJECT = Path(__file__).parents[2]
 DOCS = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -20,8 +19,7 @@ def settings_table() -> str:
     rows = ["| setting | default | other name | meaning |", "| --- | --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in {None, PydanticUndefined} else f"`{field.default}`"
-        alias = field.validation_alias
-        other = str(alias.choices[-1]).upper() if isinstance(alias, AliasChoices) else ""
+        other = BLOG_NAMES.get(name, "")
         rows.append(f"| `{name}` | {default} | {other and f'`{other}`'} | {field.description} |")
     return "\n".join(rows)
 

@@ -1,0 +1,25 @@
+"""No test sees the settings of whoever runs it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_OURS = ("BAKERY_", "MLFLOW_", "MYSQL_", "AZURE_")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in [name for name in os.environ if name.upper().startswith(_OURS)]:
+        monkeypatch.delenv(name)
+    empty = tmp_path_factory.getbasetemp() / "empty.toml"
+    empty.touch()
+    monkeypatch.setenv("BAKERY_CONFIG", str(empty))
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder that is not there yet."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("BAKERY_STATE_DIR", str(folder))
+    return folder
