@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from bakery.run import environment, run
 
 _DATA_DEVICE = "/dev/mlflow-data"
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+_UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 _CLONE_NEWNS, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x00020000, 0x20000000, 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -35,25 +37,26 @@ def main(job: Path) -> int:
     if libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID) != 0:
         print(f"supervisor: failed: {os.strerror(ctypes.get_errno())}", flush=True)
         return 1
+    group = _step_aside()
     outer = os.getpid()
     identity = f"{outer} {started_at(outer)}"
     inner = os.fork()
     if inner == 0:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os._exit(_supervise(job, identity))
+        os._exit(_supervise(job, identity, group))
     for number in _SIGNALS:
         signal.signal(number, lambda *_: os.kill(inner, signal.SIGTERM))
     return os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
 
 
-def _supervise(job: Path, identity: str) -> int:
+def _supervise(job: Path, identity: str, group: Path | None) -> int:
     """Be the first process of the machine's namespace: prepare, run nspawn, pass signals on."""
     spec = {key: value and Path(value) for key, value in json.loads(job.read_text()).items()}
     held: list[int] = []  # locks and loops, open as long as the machine runs
     try:
         run(["mount", "--make-rprivate", "/"])
         run(["mount", "-t", "proc", "proc", "/proc"])
-        words = _prepare(spec, held)
+        words = [*_inside(group), *_prepare(spec, held)]
         _write_pid(job.parent, identity)
     except (BakeryError, OSError) as error:
         print(f"supervisor: failed: {error} {getattr(error, 'tail', '')}", flush=True)
@@ -63,6 +66,30 @@ def _supervise(job: Path, identity: str) -> int:
     for number in _SIGNALS:
         signal.signal(number, lambda *_: machine.terminate())
     return machine.wait()
+
+
+def _step_aside() -> Path | None:
+    """Leave our service's control group to nspawn, and return it; None where we are no service.
+
+    A group with processes in it cannot hand its controllers on: the machine's systemd would get
+    none, and no limit of a container would hold.
+    """
+    groups = Path("/proc/self/cgroup").read_text(encoding="ascii")
+    found = re.search(r"^0::/(.*/mlflow-bakery-[^/]*\.service)$", groups, re.MULTILINE)
+    if found is None or not _UNIFIED.exists():
+        return None
+    group = Path("/sys/fs/cgroup") / found[1]
+    keeper = group / "keeper"
+    keeper.mkdir(exist_ok=True)
+    (keeper / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+    return group
+
+
+def _inside(group: Path | None) -> list[str]:
+    """Return the words before a command that start it in a control group."""
+    if group is None:
+        return []
+    return ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(group)]
 
 
 def _prepare(spec: dict[str, Path], held: list[int]) -> list[str]:
@@ -120,7 +147,7 @@ def _lock(disk: Path) -> int:
 
 def _unify_cgroups() -> None:
     """Show nspawn a unified cgroup hierarchy on hosts that have a hybrid one."""
-    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+    if _UNIFIED.exists():
         return
     run(["umount", "--recursive", "/sys/fs/cgroup"], check=False)
     run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"])

@@ -67,9 +67,7 @@ def check() -> None:
         assert done.stdout.split() == ["inside", "systemd"], done
         unit = f"mlflow-bakery-{NAME}.service"
         assert run(["systemctl", "is-active", unit], check=False).stdout.strip() == "active"
-        supervisor = (made.folder / "supervisor.pid").read_text("ascii").split()[0]
-        group = Path(f"/proc/{supervisor}/cgroup").read_text("ascii").strip()
-        assert unit in group, group
+        check_groups(made, unit)
         driver.stop(made)
         assert not driver.running(made)
     network.take_down(net)
@@ -82,6 +80,17 @@ def check() -> None:
     left = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", unit]).stdout
     assert left == "", left
     say("ended, nothing left")
+
+
+def check_groups(made: MachineSpec, unit: str) -> None:
+    """See the machine in the service's control group, which is free to hand on its controllers."""
+    supervisor = (made.folder / "supervisor.pid").read_text("ascii").split()[0]
+    groups = Path(f"/proc/{supervisor}/cgroup").read_text("ascii")
+    keeper = groups.partition("0::/")[2].splitlines()[0]
+    assert keeper.endswith(f"{unit}/keeper"), groups
+    group = Path("/sys/fs/cgroup", keeper).parent
+    assert (group / "cgroup.procs").read_text("ascii") == ""
+    assert list(group.glob("payload/**/ssh.service"))
 
 
 def say(text: str) -> None:
