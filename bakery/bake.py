@@ -17,7 +17,7 @@ from bakery.bases import Base, resolve_base
 from bakery.containers import ContainerImage, resolve_containers
 from bakery.drivers.base import Driver, MachineSpec
 from bakery.drivers.nspawn import Nspawn
-from bakery.errors import BakeryError
+from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, timings
 from bakery.manifest import BaseInfo, Catalogue, ContainerInfo, Manifest
 from bakery.render import PROJECT, render
@@ -112,8 +112,15 @@ def bake_key(base: Base, containers: list[ContainerImage], disk_gib: int) -> str
 
 
 def render_only(settings: Settings, folder: Path) -> None:
-    """Write every file that a bake would hand to Packer, and end."""
+    """Write every file that a bake would hand to Packer, and end.
+
+    Raises:
+        InputError: The folder holds something that is not from here; nothing was changed.
+    """
     folder = folder.absolute()
+    mark = folder / "build-user-data.yaml"
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise InputError(f"{folder} is not empty", hint="name a folder that is not there yet")
     base = settings.base or "ubuntu-20.04"
     access = _build_access(folder, "192.0.2.2")
     ssh.make_key(access.key)
@@ -122,7 +129,7 @@ def render_only(settings: Settings, folder: Path) -> None:
     packer.write_recipe(folder / "packer", inputs, version)
     public = "ssh-ed25519 KEY mlflow-bakery"
     text = render("cloud-init/build-user-data.yaml.j2", public_key=public)
-    write_atomically(folder / "build-user-data.yaml", text, mode=0o644)
+    write_atomically(mark, text, mode=0o644)
 
 
 def provision_timings(log: Path) -> list[tuple[str, float]]:

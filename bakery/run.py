@@ -62,7 +62,7 @@ def run(
         raise InputError(f"{name} is not installed", hint=hint) from missing
     except subprocess.TimeoutExpired as late:
         raise BakeryError(
-            f"{name} did not end within {late.timeout:.0f} s", hint=hint, log=log
+            f"{name} did not end within {late.timeout:g} s", hint=hint, log=log
         ) from late
     if check and done.returncode != 0:
         output = tail(log) if log else last_lines(done.stderr or done.stdout)

@@ -50,7 +50,7 @@ def test_a_log_gets_both_streams_as_they_come(tmp_path: Path) -> None:
 
 def test_what_takes_too_long_is_ended() -> None:
     started = time.monotonic()
-    with pytest.raises(BakeryError, match=r"sleep did not end within 0 s|within 0"):
+    with pytest.raises(BakeryError, match=r"sleep did not end within 0\.2 s"):
         run(["sleep", "60"], timeout=0.2)
     assert time.monotonic() - started < 5
     run(["true"], timeout=5)
