@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bakery import bake
+from bakery import bake, network
 from bakery.errors import BakeryError, InputError
+from bakery.network import Network
 from bakery.settings import load
 from tests.unit.samples import base, container
 
@@ -129,6 +130,16 @@ def test_every_file_for_packer_can_be_written_without_root_or_base(
     assert {"packer/template.pkr.hcl", "packer/files.tar", "build-user-data.yaml"} <= names
     assert "ubuntu-20.04" in (tmp_path / "out" / "packer" / "template.pkr.hcl").read_text()
     assert not state.exists()
+    bake.render_only(load(), tmp_path / "out")
+
+
+def test_files_are_not_written_over_the_user_s(tmp_path: Path) -> None:
+    """`--render .` must not take the project's own packer folder for its own."""
+    (tmp_path / "packer").mkdir()
+    (tmp_path / "packer" / "precious").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        bake.render_only(load(), tmp_path)
+    assert (tmp_path / "packer" / "precious").exists()
 
 
 def test_without_root_nothing_is_made(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,10 +152,8 @@ def test_without_root_nothing_is_made(state: Path, monkeypatch: pytest.MonkeyPat
 def test_two_bakes_in_one_state_folder_are_kept_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        bake.network, "allot", lambda name: bake.network.Network(name, "10.0.0.0/28")
-    )
-    monkeypatch.setattr(bake.network, "take_down", lambda _: None)
+    monkeypatch.setattr(network, "allot", lambda name: Network(name, "10.0.0.0/28"))
+    monkeypatch.setattr(network, "take_down", lambda _: None)
     with bake._workplace(tmp_path, keep=False) as place:
         (place.folder / "of a bake").touch()
         with pytest.raises(BakeryError, match="another bake") as refused:
@@ -159,10 +168,8 @@ def test_a_failed_bake_leaves_its_folder_only_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
     taken: list[object] = []
-    monkeypatch.setattr(
-        bake.network, "allot", lambda name: bake.network.Network(name, "10.0.0.0/28")
-    )
-    monkeypatch.setattr(bake.network, "take_down", taken.append)
+    monkeypatch.setattr(network, "allot", lambda name: Network(name, "10.0.0.0/28"))
+    monkeypatch.setattr(network, "take_down", taken.append)
 
     def fail() -> None:
         with bake._workplace(tmp_path, keep=keep):
