@@ -1,9 +1,12 @@
 """No test sees the settings of whoever runs it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from bakery.drivers.base import MachineSpec
 
 _OURS = ("BAKERY_", "MLFLOW_", "MYSQL_", "AZURE_")
 
@@ -23,3 +26,15 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "state"
     monkeypatch.setenv("BAKERY_STATE_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def make_spec(tmp_path: Path) -> Callable[..., MachineSpec]:
+    """Make machines that are only described."""
+
+    def make(name: str = "bktest-1") -> MachineSpec:
+        disk = tmp_path / f"{name}.raw"
+        disk.touch()
+        return MachineSpec(name=name, disk=disk, folder=tmp_path / name, bridge="bktest")
+
+    return make
