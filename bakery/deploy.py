@@ -127,11 +127,11 @@ def _start_again(target: LocalTarget) -> None:
 def _replace(target: LocalTarget, image: Manifest) -> None:
     """Serve from a new generation; one that does not become ready gives way to the old one."""
     before = target.deployment.generation
-    if before and target.running():
-        with step(f"Stop generation {before.number}"):
-            target.stop(before)
     generation = None
     try:
+        if before and target.running():
+            with step(f"Stop generation {before.number}"):
+                target.stop(before)
         with step("Create the machine"):
             generation = target.create_machine(image)
         with step(f"Boot generation {generation.number}"):
@@ -145,11 +145,15 @@ def _replace(target: LocalTarget, image: Manifest) -> None:
 
 
 def _bring_back(target: LocalTarget, before: Generation, failed: Generation | None) -> None:
+    """Serve from the old generation again; if that fails too, the first failure is still told."""
     warn(f"generation {before.number} is started again")
-    if failed:
-        target.stop(failed)
-    with step(f"Boot generation {before.number}"):
-        target.boot(before)
+    try:
+        # Without a failed one, the old one may have been interrupted while it stopped.
+        target.stop(failed or before)
+        with step(f"Boot generation {before.number}"):
+            target.boot(before)
+    except BakeryError as error:
+        warn(f"generation {before.number} does not start: {error}; ./inv start tries again")
 
 
 def _wait_ready(target: LocalTarget, generation: Generation) -> None:
