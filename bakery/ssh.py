@@ -35,7 +35,7 @@ def make_key(path: Path) -> str:
 
 
 def command(
-    access: SshAccess, words: list[str], *, stdin: str | None = None, timeout: float = 60
+    access: SshAccess, words: list[str], *, stdin: str | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the machine; the caller looks at its code (255: no connection)."""
     argv = ["ssh", *access.options, "-p", str(access.port), f"{access.user}@{access.host}", "--"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bakery import PROJECT, Bakery, traces
+from tests.e2e.bakery import PROJECT, Bakery, traces, until
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SLICE = 14
@@ -80,6 +80,7 @@ def interrupt(bakery: Bakery, case: Case) -> int:
         line = process.stderr.readline()
         assert line, f"{case}: ended before that step"
         ended += bool(_ENDED.match(line))
+    until(lambda: catches(process.pid), seconds=30, what=f"{case}: the verb begins")
     # A moment into the step; where in it does not matter to what must hold afterwards.
     time.sleep(0.15)
     if case.signal is signal.SIGKILL:
@@ -89,6 +90,13 @@ def interrupt(bakery: Bakery, case: Case) -> int:
     _out, err = process.communicate(timeout=180)
     assert "Traceback" not in err, f"{case}:\n{err}"
     return process.returncode
+
+
+def catches(process: int) -> bool:
+    """Return whether a process has a handler for SIGTERM, as a verb has from its first line on."""
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def nothing_runs(bakery: Bakery, network: str, folder: Path, case: Case) -> None:
