@@ -1,0 +1,292 @@
+"""Deploying, step by step on a target that only takes notes: the order, and what is undone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bakery import checks, deploy
+from bakery.drivers.base import MachineSpec
+from bakery.errors import BakeryError, InputError
+from bakery.manifest import Catalogue, Manifest
+from bakery.settings import Settings
+from bakery.state import Deployment, DeploymentFolder, Generation
+from bakery.targets.local import LocalTarget
+from tests.unit.samples import manifest
+
+ALL_STEPS = [
+    "check", "settle", "bring_up_network", "start_storage", "make_data_disk",
+    "create_machine 1", "boot 1", "ready 1", "commit 1",
+]  # fmt: skip
+
+
+class FakeTarget:
+    """Keeps a deployment's state as the local target does, and notes what it is asked to do."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self.catalogue = catalogue
+        self.settings = settings
+        self.deployment = Deployment(name="x")
+        self.done: list[str] = []
+        self.fails: dict[str, BaseException] = {}
+        self.serving: int | None = None
+        self.current_image = ""
+        self.destroy_failures: list[str] = []
+
+    def _do(self, what: str) -> None:
+        self.done.append(what)
+        if what in self.fails:
+            raise self.fails.pop(what)
+
+    def check(self) -> None:
+        self._do("check")
+
+    def settle(self) -> None:
+        self._do("settle")
+
+    def bring_up_network(self) -> None:
+        self._do("bring_up_network")
+
+    def start_storage(self) -> None:
+        self._do("start_storage")
+
+    def make_data_disk(self) -> None:
+        self._do("make_data_disk")
+
+    def create_machine(self, image: Manifest) -> Generation:
+        current = self.deployment.generation
+        made = Generation(number=current.number + 1 if current else 1, image=image.id)
+        self._do(f"create_machine {made.number}")
+        return made
+
+    def boot(self, generation: Generation) -> None:
+        self._do(f"boot {generation.number}")
+        assert self.serving is None, "two machines would have one data disk"
+        self.serving = generation.number
+
+    def stop(self, generation: Generation) -> None:
+        self._do(f"stop {generation.number}")
+        if self.serving == generation.number:
+            self.serving = None
+
+    def running(self) -> bool:
+        current = self.deployment.generation
+        return current is not None and self.serving == current.number
+
+    def commit(self, generation: Generation) -> None:
+        self._do(f"commit {generation.number}")
+        self.deployment.generation = generation
+        self.current_image = generation.image
+
+    def up_to_date(self, image: Manifest) -> bool:
+        return self.current_image == image.id
+
+    def destroy(self, *, with_data: bool) -> list[str]:
+        self._do(f"destroy {with_data}")
+        self.serving = None
+        return self.destroy_failures
+
+    def server(self, generation: Generation | None = None) -> Any:
+        generation = generation or self.deployment.generation
+        if generation is None:
+            raise InputError("x is not deployed")
+        return generation.number
+
+    def journal(self, generation: Generation) -> str:
+        return f"what machine {generation.number} said"
+
+    def spec(self, generation: Generation) -> MachineSpec:
+        return MachineSpec("x", Path("/disk"), Path("/folder") / str(generation.number), "bridge")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(name="x", state_dir=tmp_path)
+
+
+@pytest.fixture
+def target(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FakeTarget:
+    catalogue = Catalogue(tmp_path, tmp_path / "pool")
+    for number, image in enumerate(("old", "new")):
+        catalogue.add(manifest(image, created=number))
+        catalogue.disk(image).parent.mkdir(parents=True, exist_ok=True)
+        catalogue.disk(image).touch()
+    fake = FakeTarget(catalogue, settings)
+
+    @contextmanager
+    def opened(_: Settings, *, new: bool = False) -> Iterator[FakeTarget]:
+        del new
+        yield fake
+
+    def wait_ready(server: Any, *, deadline: float) -> float:
+        assert deadline == settings.ready_seconds
+        fake._do(f"ready {server}")
+        return 0
+
+    monkeypatch.setattr(LocalTarget, "opened", opened)
+    monkeypatch.setattr(checks, "wait_ready", wait_ready)
+    return fake
+
+
+def test_the_fake_has_the_methods_of_the_real_one() -> None:
+    used = [name for name in vars(FakeTarget) if not name.startswith("_")]
+    assert [name for name in used if not hasattr(LocalTarget, name)] == []
+
+
+def test_a_first_deploy_takes_its_steps_in_order(target: FakeTarget, settings: Settings) -> None:
+    deploy.deploy(settings)
+    assert target.done == ALL_STEPS
+    assert target.current_image == "new", "the newest image"
+
+
+def test_the_image_that_is_named_is_deployed(target: FakeTarget, settings: Settings) -> None:
+    deploy.deploy(settings, image="old")
+    assert target.current_image == "old"
+
+
+def test_an_unknown_image_is_refused_before_anything(
+    target: FakeTarget, settings: Settings
+) -> None:
+    with pytest.raises(InputError, match="no image is called other"):
+        deploy.deploy(settings, image="other")
+    assert target.done == []
+
+
+@pytest.mark.parametrize("failing", ALL_STEPS[2:-1])
+@pytest.mark.parametrize("error", [BakeryError("broken"), KeyboardInterrupt()], ids=["err", "int"])
+def test_a_first_deploy_that_fails_leaves_nothing_running_and_keeps_the_data(
+    target: FakeTarget, settings: Settings, failing: str, error: BaseException
+) -> None:
+    target.fails[failing] = error
+    with pytest.raises(type(error)):
+        deploy.deploy(settings)
+    assert target.done == [*ALL_STEPS[: ALL_STEPS.index(failing) + 1], "destroy False"]
+    assert target.deployment.generation is None
+    deploy.deploy(settings)
+    assert target.serving == 1
+
+
+def test_what_is_refused_destroys_nothing(target: FakeTarget, settings: Settings) -> None:
+    target.fails["check"] = InputError("no space")
+    with pytest.raises(InputError):
+        deploy.deploy(settings)
+    assert target.done == ["check"]
+
+
+def test_what_could_not_be_undone_is_told_beside_the_failure(
+    target: FakeTarget, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.fails["boot 1"] = BakeryError("no boot")
+    target.destroy_failures = ["network: busy"]
+    with pytest.raises(BakeryError, match="no boot"):
+        deploy.deploy(settings)
+    assert "warning: left behind: network: busy" in capsys.readouterr().err
+
+
+def test_nothing_to_do(
+    target: FakeTarget, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy.deploy(settings)
+    target.done.clear()
+    deploy.deploy(settings)
+    assert target.done == ALL_STEPS[:5]
+    assert "nothing to do: generation 1 serves new" in capsys.readouterr().err
+
+
+def test_a_stopped_machine_is_started_by_another_deploy(
+    target: FakeTarget, settings: Settings
+) -> None:
+    deploy.deploy(settings)
+    deploy.stop(settings)
+    assert target.serving is None
+    target.done.clear()
+    deploy.deploy(settings)
+    assert target.done == [*ALL_STEPS[:5], "boot 1", "ready 1"]
+
+
+@pytest.mark.parametrize("words", [{"replace": True}, {"image": "old"}], ids=str)
+def test_another_image_or_replace_makes_a_new_generation(
+    target: FakeTarget, settings: Settings, words: dict[str, Any]
+) -> None:
+    deploy.deploy(settings)
+    target.done.clear()
+    deploy.deploy(settings, **words)
+    assert target.done[5:] == ["stop 1", "create_machine 2", "boot 2", "ready 2", "commit 2"]
+    assert target.serving == 2
+
+
+@pytest.mark.parametrize("failing", ["stop 1", "create_machine 2", "boot 2", "ready 2"])
+@pytest.mark.parametrize("error", [BakeryError("broken"), KeyboardInterrupt()], ids=["err", "int"])
+def test_a_second_generation_that_fails_gives_way_to_the_first(
+    target: FakeTarget, settings: Settings, failing: str, error: BaseException
+) -> None:
+    deploy.deploy(settings)
+    target.done.clear()
+    target.fails[failing] = error
+    with pytest.raises(type(error)):
+        deploy.deploy(settings, replace=True)
+    assert target.serving == 1
+    assert (
+        target.deployment.generation
+        == Generation(number=1, image="new", created=target.deployment.generation.created)
+        if target.deployment.generation
+        else False
+    )
+    assert not any(step.startswith("destroy") for step in target.done)
+    assert target.done[-1] == "boot 1"
+
+
+def test_the_first_failure_is_told_when_the_old_one_fails_too(
+    target: FakeTarget, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy.deploy(settings)
+    target.fails = {"ready 2": BakeryError("not ready"), "boot 1": BakeryError("no boot")}
+    with pytest.raises(BakeryError, match="not ready"):
+        deploy.deploy(settings, replace=True)
+    assert "warning: generation 1 does not start: no boot" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_ready_shows_its_journal(
+    target: FakeTarget, settings: Settings
+) -> None:
+    target.fails["ready 1"] = BakeryError("not ready", hint="look")
+    with pytest.raises(BakeryError, match="not ready") as failed:
+        deploy.deploy(settings)
+    assert failed.value.tail == "what machine 1 said"
+    assert failed.value.log == Path("/folder/1/console.log")
+    assert failed.value.hint == "look"
+
+
+def test_start_and_stop(target: FakeTarget, settings: Settings) -> None:
+    deploy.deploy(settings)
+    deploy.stop(settings)
+    deploy.stop(settings)
+    target.done.clear()
+    deploy.start(settings)
+    assert target.done == ["check", "bring_up_network", "start_storage", "boot 1", "ready 1"]
+
+
+def test_what_is_not_deployed_is_neither_started_nor_stopped(
+    target: FakeTarget, settings: Settings
+) -> None:
+    for verb in (deploy.start, deploy.stop):
+        with pytest.raises(InputError, match="is not deployed"):
+            verb(settings)
+    assert target.done == []
+
+
+def test_destroying_tells_what_is_left(
+    target: FakeTarget, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy.destroy(settings, with_data=True)
+    assert target.done == []
+    assert "nothing to destroy: no deployment is called x" in capsys.readouterr().err
+    DeploymentFolder(settings.state_dir, "x").save(target.deployment)
+    deploy.destroy(settings, with_data=True)
+    assert target.done == ["destroy True"]
+    target.destroy_failures = ["machine 1: busy", "network: busy"]
+    with pytest.raises(BakeryError, match="machine 1: busy; network: busy") as failed:
+        deploy.destroy(settings, with_data=False)
+    assert failed.value.hint == "run it again"
