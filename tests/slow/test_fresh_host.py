@@ -4,11 +4,11 @@ It boots under systemd-nspawn. Two services do what a user does, one after the o
 machine powers itself off; what they wrote is read from its directory.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ ENTER = """
 [ -e /sys/fs/cgroup/cgroup.controllers ] || {
   umount --recursive /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup
 }
-exec setpriv --pdeathsig KILL systemd-nspawn "$@"
+exec systemd-nspawn "$@"
 """
 
 
@@ -98,10 +98,10 @@ class Host:
 def host(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Boot a fresh host, let it do its work, and remove it."""
     folder = tmp_path_factory.mktemp("fresh")
-    root, name = folder / "root", f"bk{uuid.uuid4().hex[:6]}"
+    root = folder / "root"
     cache = state.absolute() / "cache/fresh-host"
     try:
-        with pool.opened(state.absolute()) as disks, bridged(name) as net:
+        with pool.opened(state.absolute()) as disks, bridged(cache) as net:
             base = resolve_base("debian-13", cache=disks)
             run(["cp", "-a", "--reflink=auto", cached_root(cache), root])
             prepare(root, net)
@@ -178,18 +178,27 @@ def share_registries(root: Path) -> None:
 
 
 @contextmanager
-def bridged(name: str) -> Iterator[network.Network]:
-    net = network.allot(name)
-    try:
-        yield net
-    finally:
-        network.take_down(net)
+def bridged(cache: Path) -> Iterator[network.Network]:
+    """Lend a network whose name is the cache's, so that what a killed test left is found."""
+    name = "bk" + store.digest(str(cache)).removeprefix("sha256:")[:8]
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        network.take_down(network.Network(name, ""))
+        net = network.allot(name)
+        try:
+            yield net
+        finally:
+            network.take_down(net)
 
 
 def serve(root: Path, net: network.Network, words: list[str], console: Path) -> None:
     """Run the host until it powers off."""
     command = [
-        "unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh",
+        # In a process namespace: nspawn's own child would outlive a killed nspawn.
+        "setpriv", "--pdeathsig", "KILL",
+        "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+        "sh", "-c", ENTER, "sh",
         "--quiet", "--register=no", "--keep-unit", "--boot", "--console=pipe",
         f"--directory={root}", f"--machine={net.name}", f"--network-bridge={net.name}",
         "--capability=all", "--drop-capability=CAP_SYS_TIME",
