@@ -21,6 +21,7 @@ from tests.e2e.bakery import PROJECT, Bakery, traces, until
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SLICE = 14
+REPORT = PROJECT / "docs" / "faults.md"
 _ENDED = re.compile(r"^\s*(.+?) … (done|failed) ")
 
 
@@ -122,6 +123,7 @@ def test_an_interrupt_at_every_step(
     cases = [*bake.cases(), *deploy.cases()]
     picked = chosen(cases, request.config.getoption("--matrix"))
     print(f"interrupts: {len(picked)} of {len(cases)} cases")
+    lines = []
     for case in picked:
         started = time.monotonic()
         code = interrupt(bakery, case)
@@ -134,10 +136,19 @@ def test_an_interrupt_at_every_step(
                 nothing_runs(bakery, owner, where.absolute(), case)
         line = f"{time.monotonic() - started:6.1f} s  {case}: ok"
         print(line)
+        lines.append(line)
         record_property("case", line)
     bakery.ok("bake", "--base", "debian-13")
     bakery.ok("deploy")
     assert bakery.status()["state"] == "ready"
+    if len(picked) == len(cases):
+        write_report(lines)
+
+
+def write_report(lines: list[str]) -> None:
+    """Keep the result of a whole matrix in the docs."""
+    text = REPORT.read_text().partition("```text\n")[0]
+    REPORT.write_text(text + "\n".join(["```text", *lines, "```", ""]))
 
 
 def bake_network(state: Path) -> str:
