@@ -12,10 +12,16 @@ from bakery.log import note
 from bakery.render import PROJECT
 
 _QUICK = {"lint": ["tests/lint"], "unit": ["tests/unit"]}
-# Two workers, a file at a time; the longest files first.
+_INTERRUPTS = "tests/e2e/test_interrupts.py"
+# Two workers, a file at a time.
 _MACHINES = ["-n2", "--dist=loadfile", "--no-loadscope-reorder"]
-_SLOW = {"slow": [*_MACHINES, "tests/slow"], "e2e": [*_MACHINES, "tests/e2e"]}
-_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, "tests/e2e", "tests/slow"]]
+_SLOW = {
+    "slow": [*_MACHINES, "tests/slow"],
+    "e2e": [*_MACHINES, "tests/e2e"],
+    "matrix": ["--matrix", "-s", _INTERRUPTS],
+}
+# The longest file first: it bakes, while the other worker does what needs no image.
+_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, _INTERRUPTS, "tests/slow", "tests/e2e"]]
 
 
 def run_suite(only: str) -> int:
