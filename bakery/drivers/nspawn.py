@@ -3,6 +3,7 @@
 Not a security boundary: the machine shares this host's kernel.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -25,6 +26,7 @@ _TOOLS = {
 _HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
 _START_SECONDS = 30
 _KILLED_SECONDS = 20
+_ON_ITS_WAY_SECONDS = 2
 
 
 class Nspawn:
@@ -57,25 +59,24 @@ class Nspawn:
         job = spec.folder / "machine.json"
         job.write_text(json.dumps(spec.as_json()), encoding="utf-8")
         _pid_file(spec).unlink(missing_ok=True)
-        _launch(spec, job)
-        deadline = time.monotonic() + _START_SECONDS
-        while _process(spec) is None:
-            if time.monotonic() > deadline or "supervisor: failed" in tail(spec.console):
-                raise BakeryError(
-                    f"the machine {spec.name} did not start",
-                    log=spec.console,
-                    tail=tail(spec.console),
-                )
-            time.sleep(0.05)
+        try:
+            _launch(spec, job)
+            _wait_for_supervisor(spec, _START_SECONDS)
+        except BaseException:
+            # Interrupted between the launch and the supervisor's first line: it is on its way.
+            _wait_for_supervisor(spec, _ON_ITS_WAY_SECONDS, fail=False)
+            self.stop(spec, seconds=0)
+            raise
 
     def stop(self, spec: MachineSpec, *, seconds: float = 60) -> None:
         """Shut a machine down; its disks are free when this returns."""
         process = _process(spec)
         if process is not None:
-            os.kill(process, signal.SIGTERM)
+            _signal(process, signal.SIGTERM)
             _wait_gone(spec, seconds)
-        if _process(spec) is not None:
-            os.kill(int(process or 0), signal.SIGKILL)
+        survivor = _process(spec)
+        if survivor is not None:
+            _signal(survivor, signal.SIGKILL)
         _wait_gone(spec, _KILLED_SECONDS)
         _pid_file(spec).unlink(missing_ok=True)
 
@@ -125,6 +126,25 @@ def _launch(spec: MachineSpec, job: Path) -> None:
             start_new_session=True,
             cwd="/",
         )
+
+
+def _wait_for_supervisor(spec: MachineSpec, seconds: float, *, fail: bool = True) -> None:
+    deadline = time.monotonic() + seconds
+    while _process(spec) is None and "supervisor: failed" not in tail(spec.console):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    else:
+        return
+    if fail:
+        raise BakeryError(
+            f"the machine {spec.name} did not start", log=spec.console, tail=tail(spec.console)
+        )
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(process, number)
 
 
 def _wait_gone(spec: MachineSpec, seconds: float) -> None:
