@@ -20,8 +20,7 @@ _SLOW = {
     "e2e": [*_MACHINES, "tests/e2e"],
     "matrix": ["--matrix", "-s", _INTERRUPTS],
 }
-# The longest file first: it bakes, while the other worker does what needs no image.
-_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, _INTERRUPTS, "tests/slow", "tests/e2e"]]
+_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, "tests/slow", "tests/e2e"]]
 
 
 def run_suite(only: str) -> int:

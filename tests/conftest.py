@@ -53,3 +53,8 @@ def server(make_bakery: Callable[..., Bakery]) -> Bakery:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="run the fault matrices whole")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest file first: it bakes, while another worker does what needs no image."""
+    items.sort(key=lambda item: ("test_interrupts" not in item.nodeid, "/slow/" not in item.nodeid))

@@ -3,7 +3,6 @@
 Not a security boundary: the machine shares this host's kernel.
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -11,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bakery.drivers.base import MachineSpec
@@ -59,12 +59,18 @@ class Nspawn:
         job = spec.folder / "machine.json"
         job.write_text(json.dumps(spec.as_json()), encoding="utf-8")
         _pid_file(spec).unlink(missing_ok=True)
+        started_mark(spec.folder).unlink(missing_ok=True)
         try:
             _launch(spec, job)
-            _wait_for_supervisor(spec, _START_SECONDS)
+            if not _wait(started_mark(spec.folder).exists, _START_SECONDS, spec):
+                raise BakeryError(
+                    f"the machine {spec.name} did not start",
+                    log=spec.console,
+                    tail=tail(spec.console),
+                )
         except BaseException:
             # Interrupted between the launch and the supervisor's first line: it is on its way.
-            _wait_for_supervisor(spec, _ON_ITS_WAY_SECONDS, fail=False)
+            _wait(lambda: _process(spec) is not None, _ON_ITS_WAY_SECONDS, spec)
             self.stop(spec, seconds=0)
             raise
 
@@ -128,23 +134,19 @@ def _launch(spec: MachineSpec, job: Path) -> None:
         )
 
 
-def _wait_for_supervisor(spec: MachineSpec, seconds: float, *, fail: bool = True) -> None:
+def started_mark(folder: Path) -> Path:
+    """Return the file that a supervisor makes when all is ready for its machine."""
+    return folder / "started"
+
+
+def _wait(ready: Callable[[], bool], seconds: float, spec: MachineSpec) -> bool:
+    """Wait until something is so; not when the supervisor says that it failed."""
     deadline = time.monotonic() + seconds
-    while _process(spec) is None and "supervisor: failed" not in tail(spec.console):
-        if time.monotonic() > deadline:
-            break
+    while not ready():
+        if time.monotonic() > deadline or "supervisor: failed" in tail(spec.console):
+            return False
         time.sleep(0.02)
-    else:
-        return
-    if fail:
-        raise BakeryError(
-            f"the machine {spec.name} did not start", log=spec.console, tail=tail(spec.console)
-        )
-
-
-def _signal(process: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has just ended
-        os.kill(process, number)
+    return True
 
 
 def _wait_gone(spec: MachineSpec, seconds: float) -> None:

@@ -13,10 +13,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from bakery.disk import Partition, root_partition
-from bakery.drivers.nspawn import started_at
+from bakery.drivers.nspawn import started_at, started_mark
 from bakery.errors import BakeryError
 from bakery.run import environment, run
 
@@ -24,7 +25,6 @@ _DATA_DEVICE = "/dev/mlflow-data"
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 _UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 _CLONE_NEWNS, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x00020000, 0x20000000, 1
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(job: Path) -> int:
@@ -38,33 +38,38 @@ def main(job: Path) -> int:
         print(f"supervisor: failed: {os.strerror(ctypes.get_errno())}", flush=True)
         return 1
     group = _step_aside()
-    outer = os.getpid()
-    identity = f"{outer} {started_at(outer)}"
+    inner = 0
+    _on_signals(lambda *_: os.kill(inner, signal.SIGTERM) if inner else os._exit(1))
+    _write_pid(job.parent)
     inner = os.fork()
     if inner == 0:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os._exit(_supervise(job, identity, group))
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: os.kill(inner, signal.SIGTERM))
+        os._exit(_supervise(job, group))
     return os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
 
 
-def _supervise(job: Path, identity: str, group: Path | None) -> int:
+def _on_signals(handler: Callable[..., object]) -> None:
+    """Handle every signal that asks this process to end."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def _supervise(job: Path, group: Path | None) -> int:
     """Be the first process of the machine's namespace: prepare, run nspawn, pass signals on."""
+    _on_signals(lambda *_: os._exit(1))
     spec = {key: value and Path(value) for key, value in json.loads(job.read_text()).items()}
     held: list[int] = []  # locks and loops, open as long as the machine runs
     try:
         run(["mount", "--make-rprivate", "/"])
         run(["mount", "-t", "proc", "proc", "/proc"])
         words = [*_inside(group), *_prepare(spec, held)]
-        _write_pid(job.parent, identity)
     except (BakeryError, OSError) as error:
         print(f"supervisor: failed: {error} {getattr(error, 'tail', '')}", flush=True)
         return 1
+    started_mark(job.parent).touch()
     machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment(), pass_fds=held)
     # nspawn turns SIGTERM into an orderly shutdown of the machine.
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: machine.terminate())
+    _on_signals(lambda *_: machine.terminate())
     return machine.wait()
 
 
@@ -170,7 +175,9 @@ def _plant_seed(root: Path, seed: Path) -> None:
     target.chmod(0o700)
 
 
-def _write_pid(folder: Path, identity: str) -> None:
+def _write_pid(folder: Path) -> None:
+    """Tell who owns the machine, before anything is made that one may want to end."""
+    identity = f"{os.getpid()} {started_at(os.getpid())}"
     part = folder / "supervisor.pid.part"
     part.write_text(identity, encoding="ascii")
     part.replace(folder / "supervisor.pid")
