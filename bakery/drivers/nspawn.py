@@ -3,6 +3,7 @@
 Not a security boundary: the machine shares this host's kernel.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -62,12 +63,7 @@ class Nspawn:
         started_mark(spec.folder).unlink(missing_ok=True)
         try:
             _launch(spec, job)
-            if not _wait(started_mark(spec.folder).exists, _START_SECONDS, spec):
-                raise BakeryError(
-                    f"the machine {spec.name} did not start",
-                    log=spec.console,
-                    tail=tail(spec.console),
-                )
+            _check_started(spec)
         except BaseException:
             # Interrupted between the launch and the supervisor's first line: it is on its way.
             _wait(lambda: _process(spec) is not None, _ON_ITS_WAY_SECONDS, spec)
@@ -134,6 +130,13 @@ def _launch(spec: MachineSpec, job: Path) -> None:
         )
 
 
+def _check_started(spec: MachineSpec) -> None:
+    if not _wait(started_mark(spec.folder).exists, _START_SECONDS, spec):
+        raise BakeryError(
+            f"the machine {spec.name} did not start", log=spec.console, tail=tail(spec.console)
+        )
+
+
 def started_mark(folder: Path) -> Path:
     """Return the file that a supervisor makes when all is ready for its machine."""
     return folder / "started"
@@ -147,6 +150,11 @@ def _wait(ready: Callable[[], bool], seconds: float, spec: MachineSpec) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+        os.kill(process, number)
 
 
 def _wait_gone(spec: MachineSpec, seconds: float) -> None:
