@@ -1,6 +1,5 @@
 """Looking at a deployment without changing it."""
 
-import shlex
 from typing import Any
 
 from bakery import checks, env, pool, ssh, tls
@@ -73,10 +72,10 @@ def logs(settings: Settings, service: str, lines: int) -> str:
 
 
 def ssh_command(settings: Settings, command: str) -> list[str]:
-    """Return the argv that logs in to the machine."""
+    """Return the argv that logs in to the machine; `command` goes to its shell as it is."""
     access = _look_at(settings).server().ssh
     words = ["ssh", *access.options, "-p", str(access.port), f"{access.user}@{access.host}"]
-    return [*words, "--", *shlex.split(command)] if command else words
+    return [*words, "--", command] if command else words
 
 
 def images(settings: Settings) -> list[tuple[Manifest, str]]:
@@ -113,7 +112,8 @@ def _is_ready(target: LocalTarget) -> bool:
 
 def _expiry(target: LocalTarget) -> str:
     chain = target.settings.certificate or target.folder.tls / "server.pem"
-    return f"{tls.expiry(chain):%Y-%m-%d}"
+    # Not there when the user's own is deployed and not named now.
+    return f"{tls.expiry(chain):%Y-%m-%d}" if chain.exists() else "unknown"
 
 
 def _containers(target: LocalTarget) -> dict[str, str]:

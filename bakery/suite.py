@@ -35,7 +35,7 @@ def run_suite(only: str) -> int:
     started = time.monotonic()
     code = 0
     for words in [parts[only]] if only else _ALL:
-        code = _pytest(words) or code
+        code = _pytest(words)
         if code:
             break
     note(f"tests: {time.monotonic() - started:.0f} s")

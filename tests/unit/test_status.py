@@ -1,0 +1,166 @@
+"""Looking at a deployment: nothing is changed, and what is down is told, not guessed."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bakery import checks, env, pool, ssh, status, tls
+from bakery.drivers.nspawn import Nspawn
+from bakery.errors import BakeryError, InputError
+from bakery.manifest import Catalogue
+from bakery.network import Network
+from bakery.settings import Settings, load
+from bakery.state import Deployment, DeploymentFolder, Generation, Secrets
+from tests.unit.samples import certificate_files, manifest
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def settings(state: Path) -> Settings:
+    """Settings of a deployment that is there, its machine stopped."""
+    found = load()
+    folder = DeploymentFolder(state, found.name)
+    folder.save(
+        Deployment(
+            name=found.name,
+            hostname="m.example.org",
+            username="someone",
+            network=Network("bk1", "10.88.0.0/28"),
+            storage_account="devstoreaccount1",
+            storage_container="runs",
+            generation=Generation(number=3, image="one"),
+        )
+    )
+    secret = SecretStr("pa55word")
+    folder.save_secrets(Secrets(password=secret, password_hash="h", storage_key=SecretStr("k3y")))
+    tls.local_certificate(folder.tls, "m.example.org", "10.88.0.2")
+    return found
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the machine run and answer by SSH in a given way."""
+
+    def runs(answers: Callable[[list[str]], Done], *, ready: bool = True) -> None:
+        def wait_ready(*_: object, **__: object) -> float:
+            if not ready:
+                raise BakeryError("not ready")
+            return 0.0
+
+        monkeypatch.setattr(Nspawn, "running", lambda *_: True)
+        monkeypatch.setattr(checks, "wait_ready", wait_ready)
+        monkeypatch.setattr(ssh, "command", lambda _, words, **__: answers(words))
+
+    return runs
+
+
+def fine(words: list[str]) -> Done:
+    out = (
+        "Use%\n  7%\n"
+        if "df" in words
+        else "mlflow-mysql-1\tUp 2 minutes\nmlflow-mlflow-1\tExited\n"
+    )
+    return Done(words, 0, out, "")
+
+
+def down(words: list[str]) -> Done:
+    return Done(words, 255, "", "No route to host")
+
+
+def test_a_stopped_machine(settings: Settings) -> None:
+    before = sorted(settings.state_dir.rglob("*"))
+    found = status.status(settings)
+    assert found["state"] == "stopped"
+    assert (found["url"], found["address"]) == ("https://m.example.org", "10.88.0.2")
+    assert (found["generation"], found["image"], found["containers"]) == (3, "one", {})
+    assert found["data_disk"] is None
+    assert found["certificate_expires"].startswith("20")
+    assert "pa55word" not in str(found)
+    assert sorted(settings.state_dir.rglob("*")) == before
+
+
+def test_a_ready_machine(settings: Settings, machine: Callable[..., None]) -> None:
+    machine(fine)
+    found = status.status(settings)
+    assert found["state"] == "ready"
+    assert found["containers"] == {"mysql": "Up 2 minutes", "mlflow": "Exited"}
+    assert found["data_disk"] == "7% used"
+
+
+def test_a_machine_that_does_not_answer(settings: Settings, machine: Callable[..., None]) -> None:
+    machine(down, ready=False)
+    found = status.status(settings)
+    assert (found["state"], found["containers"]) == ("not ready", {})
+    assert found["data_disk"] == "unknown"
+
+
+def test_a_certificate_of_the_user_s_that_is_not_named_now(
+    settings: Settings, tmp_path: Path
+) -> None:
+    server = DeploymentFolder(settings.state_dir, "mlflow").tls / "server.pem"
+    server.unlink()
+    assert status.status(settings)["certificate_expires"] == "unknown"
+    chain, key = certificate_files(tmp_path, "m.example.org")
+    given = settings.model_copy(update={"certificate": chain, "certificate_key": key})
+    assert status.status(given)["certificate_expires"].startswith("20")
+
+
+def test_what_was_destroyed_is_not_deployed(settings: Settings) -> None:
+    folder = DeploymentFolder(settings.state_dir, "mlflow")
+    gone = folder.deployed().model_copy(update={"generation": None, "network": None})
+    folder.save(gone)
+    with pytest.raises(InputError, match="mlflow is not deployed") as refused:
+        status.status(settings)
+    assert refused.value.hint == "./inv up"
+
+
+def test_the_environment_has_the_password_only_when_asked(settings: Settings) -> None:
+    shown = status.client_environment(settings, password=True)
+    assert shown["MLFLOW_TRACKING_PASSWORD"] == "pa55word"
+    assert shown["MLFLOW_TRACKING_URI"] == "https://m.example.org"
+    hidden = status.client_environment(settings, password=False)
+    assert "pa55word" not in str(hidden)
+    assert env.render_env(hidden, "sh")
+
+
+def test_logs(settings: Settings, machine: Callable[..., None]) -> None:
+    asked: list[list[str]] = []
+
+    def said(words: list[str]) -> Done:
+        asked.append(words)
+        return Done(words, 0, "out\n", "err\n")
+
+    machine(said)
+    assert status.logs(settings, "traefik", 5) == "out\nerr\n"
+    assert asked[0][-3:] == ["--tail", "5", "mlflow-traefik-1"]
+    assert status.logs(settings, "machine", 5)
+    assert "journalctl" in asked[1]
+    with pytest.raises(InputError, match="there is no service x"):
+        status.logs(settings, "x", 5)
+    machine(down)
+    with pytest.raises(BakeryError, match="no log of mysql") as failed:
+        status.logs(settings, "mysql", 5)
+    assert failed.value.tail == "No route to host"
+
+
+def test_the_words_of_ssh(settings: Settings) -> None:
+    plain = status.ssh_command(settings, "")
+    assert plain[-1] == "bakery@10.88.0.7", "the third generation's own address"
+    assert status.ssh_command(settings, "ls 'a b'") == [*plain, "--", "ls 'a b'"]
+
+
+def test_images_know_where_they_are_deployed(settings: Settings) -> None:
+    state = settings.state_dir
+    with pool.opened(state) as disks:
+        catalogue = Catalogue(state, disks)
+        for number, image in enumerate(("one", "two", "gone")):
+            catalogue.add(manifest(image, created=number))
+            catalogue.disk(image).parent.mkdir(exist_ok=True)
+            catalogue.disk(image).touch()
+        catalogue.disk("gone").unlink()
+    found = [(image.id, names) for image, names in status.images(settings)]
+    assert found == [("one", "mlflow"), ("two", "")]
