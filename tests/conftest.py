@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest file first: it bakes, while another worker does what needs no image."""
     items.sort(key=lambda item: ("test_interrupts" not in item.nodeid, "/slow/" not in item.nodeid))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the cases of the fault matrices that ran: a slice is named, not hidden."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            cases = [value for name, value in report.user_properties if name == "case"]
+            if report.when == "call" and cases:
+                terminalreporter.section(report.nodeid)
+                for case in cases:
+                    terminalreporter.line(str(case))

@@ -122,7 +122,7 @@ def test_an_interrupt_at_every_step(
     bakery.ok("destroy")
     cases = [*bake.cases(), *deploy.cases()]
     picked = chosen(cases, request.config.getoption("--matrix"))
-    print(f"interrupts: {len(picked)} of {len(cases)} cases")
+    record_property("case", f"{len(picked)} of {len(cases)} cases")
     lines = []
     for case in picked:
         started = time.monotonic()
