@@ -16,10 +16,9 @@ from azure.core.exceptions import AzureError, ResourceExistsError
 from azure.storage.blob import BlobServiceClient
 
 from bakery import ssh
-from bakery.drivers.nspawn import started_at
 from bakery.errors import BakeryError, InputError
+from bakery.process import alive, write_down
 from bakery.run import environment, need, run, tail
-from bakery.state import write_atomically
 from bakery.store import build
 
 PORT = 10000
@@ -158,7 +157,7 @@ class Azurite:
             "--skipApiVersionCheck",
         ]  # fmt: skip
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            child = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -168,7 +167,7 @@ class Azurite:
                 start_new_session=True,
                 cwd=self.folder,
             )
-        write_atomically(self._pid_file, f"{process.pid} {started_at(process.pid)}")
+        write_down(self._pid_file, child.pid)
 
     def _answers(self) -> bool:
         try:
@@ -178,11 +177,7 @@ class Azurite:
         return True
 
     def _process(self) -> int | None:
-        try:
-            process, start = self._pid_file.read_text(encoding="ascii").split()
-        except (OSError, ValueError):
-            return None
-        return int(process) if started_at(int(process)) == start else None
+        return alive(self._pid_file)
 
 
 def _check_free(address: str) -> None:

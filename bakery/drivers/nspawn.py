@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bakery.drivers.base import MachineSpec
 from bakery.errors import BakeryError, InputError
+from bakery.process import alive
 from bakery.run import environment, need, run, tail
 
 _TOOLS = {
@@ -181,19 +182,5 @@ def _pid_file(spec: MachineSpec) -> Path:
     return spec.folder / "supervisor.pid"
 
 
-def started_at(process: int) -> str | None:
-    """Return the start time of a process in clock ticks, which tells it from a later namesake."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in {"Z", "X"} else fields[19]
-
-
 def _process(spec: MachineSpec) -> int | None:
-    try:
-        process, start = _pid_file(spec).read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return None
-    return int(process) if started_at(int(process)) == start else None
+    return alive(_pid_file(spec))

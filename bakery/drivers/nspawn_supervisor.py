@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bakery.disk import Partition, root_partition
-from bakery.drivers.nspawn import started_at, started_mark
+from bakery.drivers.nspawn import started_mark
 from bakery.errors import BakeryError
+from bakery.process import write_down
 from bakery.run import environment, run
 
 _DATA_DEVICE = "/dev/mlflow-data"
@@ -40,7 +41,8 @@ def main(job: Path) -> int:
     group = _step_aside()
     inner = 0
     _on_signals(lambda *_: os.kill(inner, signal.SIGTERM) if inner else os._exit(1))
-    _write_pid(job.parent)
+    # Who owns the machine, before anything is made that one may want to end.
+    write_down(job.parent / "supervisor.pid", os.getpid())
     inner = os.fork()
     if inner == 0:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -173,14 +175,6 @@ def _plant_seed(root: Path, seed: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(seed, target)
     target.chmod(0o700)
-
-
-def _write_pid(folder: Path) -> None:
-    """Tell who owns the machine, before anything is made that one may want to end."""
-    identity = f"{os.getpid()} {started_at(os.getpid())}"
-    part = folder / "supervisor.pid.part"
-    part.write_text(identity, encoding="ascii")
-    part.replace(folder / "supervisor.pid")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import pytest
 from bakery import machine
 from bakery.drivers import nspawn_supervisor as supervisor
 from bakery.drivers.base import MachineSpec
-from bakery.drivers.nspawn import Nspawn, started_at
+from bakery.drivers.nspawn import Nspawn
 from bakery.errors import BakeryError, InputError
+from bakery.process import started_at
 from tests.unit.samples import access
 
 Make = Callable[..., MachineSpec]
@@ -76,7 +77,7 @@ def test_another_process_with_the_same_number_is_left_alone(make_spec: Make) -> 
         assert started_at(number) is not None
 
 
-@pytest.mark.parametrize("text", ["", "garbage", "12", "a b c"])
+@pytest.mark.parametrize("text", ["", "garbage", "12", "a b", "a b c"])
 def test_a_damaged_record_is_no_machine(make_spec: Make, text: str) -> None:
     spec = make_spec()
     spec.folder.mkdir()
