@@ -54,7 +54,8 @@ class Bakery:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb and do not wait for it."""
         return subprocess.Popen(
-            [*INVOKE, *words], env=self.environment, cwd=PROJECT, text=True,
+            # It ends with the tests, however they end.
+            ["setpriv", "--pdeathsig", "TERM", *INVOKE, *words], env=self.environment, cwd=PROJECT, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
