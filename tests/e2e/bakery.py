@@ -55,7 +55,8 @@ class Bakery:
         """Start a verb and do not wait for it."""
         return subprocess.Popen(
             # It ends with the tests, however they end.
-            ["setpriv", "--pdeathsig", "TERM", *INVOKE, *words], env=self.environment, cwd=PROJECT, text=True,
+            ["setpriv", "--pdeathsig", "TERM", *INVOKE, *words],
+            env=self.environment, cwd=PROJECT, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
