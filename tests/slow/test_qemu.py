@@ -38,9 +38,18 @@ pytestmark = [
 BOOT_SECONDS = 900
 SETTLE_SECONDS = 900
 DISK_GIB = 2
-PANIC = "Kernel panic"
-# From cloud-init's order: these wait for the server, which takes minutes more.
+GIVEN_UP = ("Kernel panic", "(initramfs)", "emergency mode")
+# Takes minutes more, and cloud-init's last stage waits for it.
 SERVER = "mlflow.service"
+
+
+class PatientAccess(SshAccess):
+    """Waits longer for the greeting: the guest has to start a process first."""
+
+    @property
+    def options(self) -> list[str]:
+        # ssh takes the first of two.
+        return ["-o", "ConnectTimeout=60", *super().options]
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,9 @@ class Guest:
         if self.process.poll() is not None:
             said = tail(self.console.with_name("qemu.log"))
             raise AssertionError(f"QEMU ended: {said}\n{tail(self.console, 40)}")
-        if PANIC in self.console.read_text(encoding="utf-8", errors="replace"):
-            raise AssertionError(f"the kernel panicked:\n{tail(self.console, 40)}")
+        said = self.console.read_text(encoding="utf-8", errors="replace")
+        if any(sign in said for sign in GIVEN_UP):
+            raise AssertionError(f"it does not boot:\n{tail(self.console, 40)}")
 
     def answers(self) -> bool:
         """Return whether one can log in."""
@@ -133,8 +143,8 @@ def make_seed(folder: Path) -> tuple[SshAccess, str]:
     disk = folder / "seed.img"
     run(["mkfs.vfat", "-n", "CIDATA", "-C", disk, "2048"])
     run(["mcopy", "-i", disk, *sorted(seed.iterdir()), "::/"])
-    access = SshAccess("127.0.0.1", "bakery", folder / "user", folder / "known_hosts", free_port())
-    return access, host_key
+    key, known_hosts = folder / "user", folder / "known_hosts"
+    return PatientAccess("127.0.0.1", "bakery", key, known_hosts, free_port()), host_key
 
 
 def values(folder: Path) -> dict[str, Any]:
@@ -190,6 +200,7 @@ def command(folder: Path, port: int) -> list[str]:
     }
     serials = {"data": ",serial=mlflow-data"}
     words = [QEMU, "-name", f"bakery-{port}", "-machine", "q35", "-nodefaults", "-display", "none"]
+    words += ["-no-reboot"]  # a guest that gives up ends
     # By name: a /dev/kvm that opens may still not run a kernel.
     words += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096"]
     words += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}"]
