@@ -190,18 +190,18 @@ def _workplace(state: Path, *, keep: bool) -> Iterator[Place]:
         except OSError:
             raise BakeryError("another bake is at work here", hint="wait for it to end") from None
         Nspawn().stop(_spec(state, folder, name), seconds=0)
-        network.take_down(network.Network(name=name, subnet="10.88.0.0/28"))
+        network.take_down(name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        place = Place(folder, network.allot(name))
         failed = True
         try:
+            place = Place(folder, network.allot(name))
             ssh.make_key(place.access.key)
             yield place
             failed = False
         finally:
             if not (failed and keep):
-                network.take_down(place.network)
+                network.take_down(name)
                 shutil.rmtree(folder, ignore_errors=True)
 
 

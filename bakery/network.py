@@ -85,13 +85,13 @@ def bring_up(network: Network) -> None:
         _raise(network)
 
 
-def take_down(network: Network) -> None:
-    """Remove the network and what it changed on the host; nothing to do when it is gone."""
+def take_down(name: str) -> None:
+    """Remove a network and what it changed on the host; nothing to do when it is gone."""
     with _host_lock():
-        if network.name in _links():
-            run(["ip", "link", "delete", network.name], check=False)
-        run(["nft", "delete", "table", "ip", network.name], check=False)
-        for rule in _forward_rules(network):
+        if name in _links():
+            run(["ip", "link", "delete", name], check=False)
+        run(["nft", "delete", "table", "ip", name], check=False)
+        for rule in _forward_rules(name):
             run(["iptables", "-D", "FORWARD", *rule], check=False)
         _restore_forwarding()
 
@@ -126,15 +126,15 @@ def _accept_forwarding(network: Network) -> None:
     listed = run(["iptables", "-S", "FORWARD"], check=False).stdout if _have_iptables() else ""
     if "-P FORWARD DROP" not in listed:
         return
-    for rule in _forward_rules(network):
+    for rule in _forward_rules(network.name):
         if f"-A FORWARD {' '.join(rule)}" not in listed:
             run(["iptables", "-I", "FORWARD", *rule])
 
 
-def _forward_rules(network: Network) -> list[list[str]]:
+def _forward_rules(name: str) -> list[list[str]]:
     if not _have_iptables():
         return []
-    return [["-i", network.name, "-j", "ACCEPT"], ["-o", network.name, "-j", "ACCEPT"]]
+    return [["-i", name, "-j", "ACCEPT"], ["-o", name, "-j", "ACCEPT"]]
 
 
 def _have_iptables() -> bool:

@@ -346,7 +346,8 @@ class LocalTarget:
                 yield f"machine {found.name}", lambda one=generation: self.remove(one)
             if self.folder.load_secrets():
                 yield "Azurite", self._azurite.stop
-            yield "network", lambda: network.take_down(self.network)
+        # By its name: a kill may have left one that is not remembered yet.
+        yield "network", lambda: network.take_down(f"bk{deployment.id}")
         yield "hosts line", lambda: hosts.release(deployment.id)
         if with_data:
             yield "data disk", lambda: self.data_disk.unlink(missing_ok=True)

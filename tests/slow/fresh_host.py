@@ -70,7 +70,7 @@ def check() -> None:
         check_groups(made, unit)
         driver.stop(made)
         assert not driver.running(made)
-    network.take_down(net)
+    network.take_down(net.name)
     links = run(["ip", "-brief", "link"]).stdout
     assert NAME not in links, links
     mounts = Path("/proc/self/mounts").read_text("utf-8")

@@ -184,12 +184,12 @@ def bridged(cache: Path) -> Iterator[network.Network]:
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        network.take_down(network.Network(name, ""))
+        network.take_down(name)
         net = network.allot(name)
         try:
             yield net
         finally:
-            network.take_down(net)
+            network.take_down(net.name)
 
 
 def serve(root: Path, net: network.Network, words: list[str], console: Path) -> None:

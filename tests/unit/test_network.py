@@ -42,7 +42,7 @@ def test_the_first_free_subnet_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
 def name() -> Iterator[str]:
     made = f"bkt{secrets.token_hex(3)}"
     yield made
-    network.take_down(Network(made, "10.88.255.240/28"))
+    network.take_down(made)
 
 
 def seen(owner: str) -> list[str]:
@@ -61,9 +61,9 @@ def test_a_network_comes_is_kept_and_goes(name: str) -> None:
     network.bring_up(made)
     assert run(["nft", "list", "table", "ip", name]).stdout == rules, "nothing is there twice"
     assert made.gateway in run(["ip", "address", "show", "dev", name]).stdout
-    network.take_down(made)
+    network.take_down(made.name)
     assert seen(name) == []
-    network.take_down(made)
+    network.take_down(made.name)
 
 
 def test_two_networks_do_not_meet(name: str) -> None:
@@ -71,10 +71,10 @@ def test_two_networks_do_not_meet(name: str) -> None:
     one, two = network.allot(name), network.allot(other)
     try:
         assert one.subnet != two.subnet
-        network.take_down(one)
+        network.take_down(one.name)
         assert seen(other), "the other one stays"
     finally:
-        network.take_down(two)
+        network.take_down(two.name)
 
 
 def test_addresses_that_something_else_took_are_refused(name: str) -> None:
