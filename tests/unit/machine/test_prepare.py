@@ -83,3 +83,16 @@ def test_no_environment_is_one_line_and_code_1(
     arguments = [word for name in folders for word in (f"--{name}", str(getattr(places, name)))]
     assert prepare.main(arguments) == 1
     assert "there is no environment" in capsys.readouterr().err
+
+
+def test_running_containers_keep_what_they_use(places: Places) -> None:
+    prepare.prepare(places)
+    used = (places.run / "migration" / "done", places.spool / "upload")
+    for path in used:
+        path.write_text("")
+    (places.data / "environment.json").write_text(environment_text(serial=2, users={"new": "h"}))
+    prepare.prepare(places, running=True)
+    assert all(path.exists() for path in used)
+    assert "new:h" in (places.run / "traefik/dynamic/mlflow.yaml").read_text()
+    prepare.prepare(places)
+    assert not any(path.exists() for path in used)

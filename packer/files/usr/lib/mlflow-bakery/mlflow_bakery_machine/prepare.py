@@ -39,8 +39,10 @@ class Places:
     spool: Path = Path("/var/lib/mlflow-spool")
 
 
-def prepare(places: Places) -> Environment:
+def prepare(places: Places, *, running: bool = False) -> Environment:
     """Make everything that the containers mount, and return the environment that counts.
+
+    When they are `running`, what they use stays: the mark of the migration, uploads under way.
 
     Raises:
         MachineError: There is no usable environment.
@@ -49,6 +51,10 @@ def prepare(places: Places) -> Environment:
     kept = read_environment(kept_path)
     environment = choose_environment(read_environment(places.environment), kept)
     _make_directories(places)
+    if not running:
+        # The mark of the last start's migration, and uploads that a kill cut off.
+        empty_directory(places.run / "migration")
+        empty_directory(places.spool)
     if kept is None or kept.text != environment.text:
         write_file(kept_path, Rendered(environment.text, mode=0o600))
     files = render(
@@ -87,9 +93,6 @@ def _make_directories(places: Places) -> None:
     make_directory(places.data / "secrets")
     make_directory(places.data / "backups")
     make_directory(places.spool, uid=MLFLOW, gid=MLFLOW)
-    # The mark of the last start's migration, and uploads that a kill cut off.
-    empty_directory(places.run / "migration")
-    empty_directory(places.spool)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -98,9 +101,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     defaults = Places()
     for name in ("environment", "share", "run", "data", "spool"):
         parser.add_argument("--" + name, type=Path, default=getattr(defaults, name))
-    places = Places(**vars(parser.parse_args(arguments)))
+    parser.add_argument("--running", action="store_true", help="the containers run: disturb none")
+    options = vars(parser.parse_args(arguments))
+    running = options.pop("running")
     try:
-        environment = prepare(places)
+        environment = prepare(Places(**options), running=running)
     except MachineError as error:
         print("mlflow-bakery: {}".format(error), file=sys.stderr)
         return 1
