@@ -140,6 +140,80 @@ def status(
 
 
 @verb(**_NAME)
+def rollback(context: Context, name: str | None = None, target: str | None = None) -> None:
+    """Serve from the generation before, which `deploy` keeps; no run is lost."""
+    from bakery.deploy import rollback as roll_back
+
+    console.show_access(roll_back(settings.load(name=name, target=target)))
+
+
+@verb(**_NAME, json="print it as JSON")
+def history(
+    context: Context, name: str | None = None, target: str | None = None, json: bool = False
+) -> None:
+    """What ran when: generations, images, versions, who, how long, how it ended."""
+    from bakery.status import history as read_history
+
+    console.show_history(read_history(settings.load(name=name, target=target)), as_json=json)
+
+
+@verb(
+    **_NAME,
+    add="let this user log in, or give them another password",
+    remove="let this user log in no more",
+    list="who may log in (also without any option)",
+    password_stdin="with --add: read the password from standard input instead of making one",
+)
+def users(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    add: str | None = None,
+    remove: str | None = None,
+    list: bool = False,
+    password_stdin: bool = False,
+) -> None:
+    """Who may log in: add, remove, list; at once, without a restart."""
+    from bakery import users as people
+
+    if (add is not None) + (remove is not None) + list > 1:
+        raise errors.InputError("more than one thing at once", hint="--add, --remove or --list")
+    found = settings.load(name=name, target=target)
+    if add is not None:
+        given = console.read_password() if password_stdin else settings.user_password()
+        password = people.add(found, add, given, show=sys.stdout.isatty())
+        console.show_password(found, add, password, given=given is not None)
+    elif remove is not None:
+        people.remove(found, remove)
+    else:
+        sys.stdout.write("".join(f"{one}\n" for one in people.listed(found)))
+
+
+@verb(
+    **_NAME,
+    password="only the password of the deployment's own user",
+    storage_key="only the storage key",
+    password_stdin="read the new password from standard input instead of making one",
+)
+def rotate(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    password: bool = False,
+    storage_key: bool = False,
+    password_stdin: bool = False,
+) -> None:
+    """A new password and a new storage key; the old ones end at once."""
+    from bakery import users as people
+
+    both = password == storage_key
+    given = console.read_password() if password_stdin else None
+    found = settings.load(name=name, target=target)
+    people.change(found, password=both or password, storage_key=both or storage_key, given=given)
+    console.show_rotated(found, password=both or password)
+
+
+@verb(**_NAME)
 def start(context: Context, name: str | None = None, target: str | None = None) -> None:
     """Serve again after `stop` or a reboot of this host."""
     from bakery.deploy import start as start_server

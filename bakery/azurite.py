@@ -63,6 +63,8 @@ class Azurite:
     address: str
     account: str
     key: str
+    other_key: str = ""
+    """Accepted too, while a key is rotated."""
 
     @property
     def endpoint(self) -> str:
@@ -137,7 +139,8 @@ class Azurite:
 
     @property
     def _accounts(self) -> dict[str, str]:
-        return {"AZURITE_ACCOUNTS": f"{self.account}:{self.key}"}
+        words = (self.account, self.key, self.other_key)
+        return {"AZURITE_ACCOUNTS": ":".join(word for word in words if word)}
 
     def _knows_account(self) -> bool:
         """Return whether our process runs, and with this account and key."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,6 +21,8 @@ from bakery.checks import CheckResult
 from bakery.errors import BakeryError, InputError
 from bakery.log import console, note
 from bakery.manifest import Manifest
+from bakery.settings import Settings
+from bakery.state import DeploymentFolder, Event
 from bakery.targets.base import Server
 
 
@@ -104,6 +107,56 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {state}" for name, state in value.items())
     return str(value)
+
+
+def show_history(events: Sequence[Event], *, as_json: bool) -> None:
+    """Print what ran when, newest last."""
+    if as_json:
+        rows = [json.loads(event.model_dump_json()) for event in events]
+        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        return
+    table = Table(box=None)
+    for title in (
+        "when",
+        "by",
+        "did",
+        "generation",
+        "image",
+        "mlflow",
+        "schema",
+        "took",
+        "outcome",
+    ):
+        table.add_column(title)
+    for one in events:
+        when = f"{one.started.astimezone():%Y-%m-%d %H:%M:%S}"
+        row = (when, one.by, one.action, str(one.generation), one.image, one.mlflow, one.revision)
+        table.add_row(*row, f"{one.seconds:.0f} s", escape(one.outcome))
+    _print(table)
+
+
+def read_password() -> SecretStr:
+    """Read a password from standard input: all of it but the end of its line."""
+    return SecretStr(sys.stdin.read().removesuffix("\n").removesuffix("\r"))
+
+
+def show_password(settings: Settings, user: str, password: str, *, given: bool) -> None:
+    """Print a password that was made for a user, on a terminal only; it is kept nowhere."""
+    if given:
+        return
+    if sys.stdout.isatty():
+        note(f"the password of {user}, shown only this once:")
+        sys.stdout.write(f"{password}\n")
+        return
+    secrets = DeploymentFolder(settings.state_dir, settings.name).secrets
+    note(f"the password of {user} is in {secrets} (passwords)")
+
+
+def show_rotated(settings: Settings, *, password: bool) -> None:
+    """Say how clients get what was rotated."""
+    if password:
+        named = "" if settings.name == "mlflow" else f" --name {settings.name}"
+        note(f'clients get the new password by  eval "$(./inv env{named})"')
 
 
 def show_images(found: list[tuple[Manifest, str]], *, as_json: bool) -> None:

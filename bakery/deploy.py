@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bakery import checks
-from bakery.errors import BakeryError
+from bakery import replace as replacement
+from bakery import rotate
+from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
-from bakery.manifest import Catalogue, Manifest
+from bakery.manifest import Catalogue
 from bakery.settings import Settings
 from bakery.state import DeploymentFolder, Generation
 from bakery.targets.base import BlobAccess, Server
@@ -32,11 +33,13 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
                 target.bring_up_network()
             with step("Artifact store (Azurite)"):
                 target.start_storage()
-            target.make_data_disk()
+            target.data.make(settings.data_disk_gib)
+            replacement.recover(target)
             if target.up_to_date(chosen) and not replace:
                 _start_again(target)
             else:
-                _replace(target, chosen)
+                replacement.check_image(target, chosen)
+                replacement.replace(target, chosen)
         return target.server()
 
 
@@ -59,24 +62,21 @@ def start(settings: Settings) -> Server:
         InputError: Nothing is deployed under this name.
     """
     with LocalTarget.opened(settings) as target:
-        target.server()
-        target.check()
-        with step("Network and artifact store"):
-            target.bring_up_network()
-            target.start_storage()
+        _generations(target)
+        _bring_up(target)
+        replacement.recover(target)
         _start_again(target)
+        rotate.apply(target, serving(target))
         return target.server()
 
 
 def stop(settings: Settings) -> None:
     """Shut the machine down; everything stays for `start`."""
     with LocalTarget.opened(settings) as target:
-        current = target.deployment.generation
-        if current is None:
-            target.server()
-        elif target.running():
-            with step(f"Stop generation {current.number}"):
-                target.stop(current)
+        for one in _generations(target):
+            if target.running(one):
+                with step(f"Stop generation {one.number}"):
+                    target.stop(one)
 
 
 def destroy(settings: Settings, *, with_data: bool) -> None:
@@ -112,6 +112,59 @@ def storage(settings: Settings) -> BlobAccess:
         return target.blob
 
 
+def rollback(settings: Settings) -> Server:
+    """Serve from the kept generation again, with the data as they are now.
+
+    Raises:
+        InputError: There is none, or it cannot read the data; nothing was touched.
+        BakeryError: It did not become ready; what served before serves again.
+    """
+    DeploymentFolder(settings.state_dir, settings.name).deployed()
+    with LocalTarget.opened(settings) as target:
+        target.server()
+        _bring_up(target)
+        replacement.recover(target)
+        replacement.roll_back(target)
+        return target.server()
+
+
+def serving(target: LocalTarget) -> Generation:
+    """Return the generation that serves, after what was cut off was brought to its end.
+
+    Raises:
+        InputError: Nothing is deployed, or it is stopped.
+    """
+    if target.deployment.pending:
+        _bring_up(target)
+        replacement.recover(target)
+    target.server()
+    current = target.deployment.generation
+    if current is None or not target.running(current):
+        raise InputError(f"{target.deployment.name} is stopped", hint="./inv start")
+    return current
+
+
+def _generations(target: LocalTarget) -> list[Generation]:
+    """Return the generation that counts and the one that was about to, each if there is one.
+
+    Raises:
+        InputError: There is neither.
+    """
+    deployment = target.deployment
+    pending = deployment.pending and deployment.pending.generation
+    found = [one for one in (deployment.generation, pending) if one]
+    if not found:
+        target.server()
+    return found
+
+
+def _bring_up(target: LocalTarget) -> None:
+    target.check()
+    with step("Network and artifact store"):
+        target.bring_up_network()
+        target.start_storage()
+
+
 def _start_again(target: LocalTarget) -> None:
     current = target.deployment.generation
     if current is None:
@@ -121,46 +174,4 @@ def _start_again(target: LocalTarget) -> None:
         return
     with step(f"Boot generation {current.number}"):
         target.boot(current)
-    _wait_ready(target, current)
-
-
-def _replace(target: LocalTarget, image: Manifest) -> None:
-    """Serve from a new generation; one that does not become ready gives way to the old one."""
-    before = target.deployment.generation
-    generation = None
-    try:
-        if before and target.running():
-            with step(f"Stop generation {before.number}"):
-                target.stop(before)
-        with step("Create the machine"):
-            generation = target.create_machine(image)
-        with step(f"Boot generation {generation.number}"):
-            target.boot(generation)
-        _wait_ready(target, generation)
-    except BaseException:
-        if before:
-            _bring_back(target, before, generation)
-        raise
-    target.commit(generation)
-
-
-def _bring_back(target: LocalTarget, before: Generation, failed: Generation | None) -> None:
-    """Serve from the old generation again; if that fails too, the first failure is still told."""
-    warn(f"generation {before.number} is started again")
-    try:
-        # Without a failed one, the old one may have been interrupted while it stopped.
-        target.stop(failed or before)
-        with step(f"Boot generation {before.number}"):
-            target.boot(before)
-    except BakeryError as error:
-        warn(f"generation {before.number} does not start: {error}; ./inv start tries again")
-
-
-def _wait_ready(target: LocalTarget, generation: Generation) -> None:
-    with step("Ready: an authenticated call that reads the database"):
-        try:
-            checks.wait_ready(target.server(generation), deadline=target.settings.ready_seconds)
-        except BakeryError as error:
-            error.tail = error.tail or target.journal(generation)
-            error.log = error.log or target.spec(generation).console
-            raise
+    replacement.wait_ready(target, current)

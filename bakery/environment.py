@@ -41,7 +41,7 @@ def environment(
             # Only an empty disk that never served may be formatted.
             "first": not deployment.data_disk_served,
         },
-        "users": {deployment.username: values.password_hash},
+        "users": values.logins(deployment.username),
         "mysql": {"user": mysql_user, "password": mysql_password},
         "storage": {
             "account": blob.account,
@@ -56,12 +56,17 @@ def environment(
 
 def digest(values: dict[str, Any]) -> str:
     """Return a hash of an environment that changes when a machine must learn of a change."""
-    told = {key: value for key, value in values.items() if key != "data_disk"}
+    told = {key: value for key, value in values.items() if key not in {"data_disk", "serial"}}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def as_text(values: dict[str, Any], serial: int) -> str:
+    """Return an environment as machines read it."""
+    return json.dumps({**values, "serial": serial}, ensure_ascii=False)
 
 
 def user_data(values: dict[str, Any], serial: int) -> str:
     """Return the cloud-init user-data that brings an environment."""
-    text = json.dumps({**values, "serial": serial}, ensure_ascii=False)
+    text = as_text(values, serial)
     encoded = base64.b64encode(text.encode()).decode()
     return render("cloud-init/user-data.yaml.j2", environment_base64=encoded)

@@ -38,7 +38,8 @@ BLOG_NAMES = {
     "storage_access_key": "AZURE_STORAGE_ACCESS_KEY",
 }
 # Read elsewhere: by ./inv and by config_file().
-_OTHER_NAMES = {"BAKERY_INSTALL", "BAKERY_CONFIG"}
+_USER_PASSWORD = "BAKERY_USER_PASSWORD"  # noqa: S105 (the name, not the value)
+_OTHER_NAMES = {"BAKERY_INSTALL", "BAKERY_CONFIG", _USER_PASSWORD}
 
 
 def _hostname(value: str) -> str:
@@ -223,6 +224,29 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         others = (_from_blog_names(), _from_file())
         return init_settings, env_settings, *(InitSettingsSource(settings_cls, o) for o in others)
+
+
+def user_password() -> SecretStr | None:
+    """Return the password that the environment gives to a user who is added, if it does."""
+    given = os.environ.get(_USER_PASSWORD)
+    return None if given is None else SecretStr(given)
+
+
+def check_login(name: str | None, password: SecretStr | None) -> None:
+    """Refuse a user name or a password that a login cannot have; None is not looked at.
+
+    Raises:
+        InputError: Says why.
+    """
+    what = "name"
+    try:
+        if name is not None:
+            _username(name)
+        what = "password"
+        if password is not None:
+            _password(password)
+    except ValueError as error:
+        raise InputError(f"the {what} {error}") from None
 
 
 def config_file() -> Path:

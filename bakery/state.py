@@ -25,6 +25,41 @@ class Generation(BaseModel):
     number: int
     image: str
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    mlflow: str = ""
+    """The versions of MLflow and MySQL in its image."""
+    mysql: str = ""
+    revision: str = ""
+    """Of the database schema that its MLflow reads."""
+
+
+Action = Literal["deploy", "rollback"]
+Step = Literal["create", "stop", "snapshot", "boot", "undo"]
+
+
+class Pending(BaseModel):
+    """A replacement under way: written down before each step, so that a later run can go on."""
+
+    action: Action
+    generation: Generation
+    step: Step = "create"
+    started: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    by: str
+    environment_digest: str = ""
+
+
+class Event(BaseModel):
+    """A replacement that ended, in the history."""
+
+    action: Action
+    generation: int
+    image: str
+    mlflow: str
+    revision: str
+    started: datetime
+    by: str
+    seconds: float
+    outcome: str
+    """`serving`, `replaced`, `rolled back`, or `undone: ` and the reason."""
 
 
 class Deployment(BaseModel):
@@ -47,6 +82,25 @@ class Deployment(BaseModel):
     environment_serial: int = 0
     environment_digest: str = ""
     generation: Generation | None = None
+    """The one that counts."""
+    previous: Generation | None = None
+    """The one before it, kept stopped for a rollback."""
+    last_number: int = 0
+    """The highest number that a generation ever had, served or not."""
+    pending: Pending | None = None
+    history: list[Event] = []
+
+    @property
+    def kept(self) -> set[int]:
+        """The numbers of the generations whose machines must stay."""
+        pending = self.pending and self.pending.generation
+        return {one.number for one in (self.generation, self.previous, pending) if one}
+
+    def ended(self, outcome: str) -> None:
+        """Say in the history how the generation that served came to its end."""
+        for index, event in enumerate(self.history):
+            if event.outcome == "serving":
+                self.history[index] = event.model_copy(update={"outcome": outcome})
 
 
 class Secrets(BaseModel):
@@ -56,6 +110,18 @@ class Secrets(BaseModel):
     password_hash: str
     storage_key: SecretStr
     mysql_password: SecretStr | None = None
+    previous_storage_key: SecretStr | None = None
+    """Still valid while MLflow is told of the new one; none otherwise."""
+    users: dict[str, str] = {}
+    """Everybody but the deployment's own user, with the hash of the password."""
+    passwords: dict[str, SecretStr] = {}
+    """The generated passwords of `users` that could not be shown to anybody."""
+    retired: list[str] = []
+    """Hashes of passwords that were rotated away: a shell may still offer them as settings."""
+
+    def logins(self, username: str) -> dict[str, str]:
+        """Return all who may log in, with the hashes; `username` is the deployment's own user."""
+        return {**self.users, username: self.password_hash}
 
 
 class DeploymentFolder:
@@ -123,11 +189,10 @@ class DeploymentFolder:
 
     def save_secrets(self, values: Secrets) -> None:
         """Remember the secrets, readable by nobody else."""
-        shown = {
-            key: value.get_secret_value() if isinstance(value, SecretStr) else value
-            for key, value in values
-        }
-        write_atomically(self.secrets, json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(
+            values.model_dump(), indent=2, ensure_ascii=False, default=SecretStr.get_secret_value
+        )
+        write_atomically(self.secrets, text + "\n")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

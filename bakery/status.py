@@ -6,7 +6,8 @@ from bakery import checks, env, pool, ssh, tls
 from bakery.errors import BakeryError, InputError
 from bakery.manifest import Catalogue, Manifest
 from bakery.settings import Settings
-from bakery.state import Deployment, DeploymentFolder
+from bakery.state import Deployment, DeploymentFolder, Event, Pending
+from bakery.targets.base import Server
 from bakery.targets.local import LocalTarget
 
 _SERVICES = ("mysql", "migrate", "mlflow", "traefik")
@@ -20,9 +21,11 @@ def status(settings: Settings) -> dict[str, Any]:
         InputError: Nothing is deployed under this name.
     """
     target = _look_at(settings)
-    server, deployment = target.server(), target.deployment
-    running = target.running()
-    ready = running and _is_ready(target)
+    deployment, pending = target.deployment, target.deployment.pending
+    new = pending.generation if pending and target.running(pending.generation) else None
+    server = target.server(new)
+    running = target.running(new)
+    ready = running and _is_ready(server)
     return {
         "name": deployment.name,
         "target": settings.target,
@@ -32,12 +35,23 @@ def status(settings: Settings) -> dict[str, Any]:
         "address": server.address,
         "generation": deployment.generation and deployment.generation.number,
         "image": deployment.generation and deployment.generation.image,
+        "previous": deployment.previous and deployment.previous.number,
+        "pending": pending and _pending(pending),
         "username": server.username,
         "ca_file": server.ca_file and str(server.ca_file),
         "certificate_expires": _expiry(target),
-        "containers": _containers(target) if running else {},
-        "data_disk": _disk_usage(target) if running else None,
+        "containers": _containers(server) if running else {},
+        "data_disk": _disk_usage(server) if running else None,
     }
+
+
+def history(settings: Settings) -> list[Event]:
+    """Return what ran when, oldest first.
+
+    Raises:
+        InputError: Nothing is called by this name.
+    """
+    return DeploymentFolder(settings.state_dir, settings.name).deployed().history
 
 
 def client_environment(settings: Settings, *, password: bool) -> dict[str, str]:
@@ -102,9 +116,14 @@ def _look_at(settings: Settings) -> LocalTarget:
     return LocalTarget.seen(settings)
 
 
-def _is_ready(target: LocalTarget) -> bool:
+def _pending(pending: Pending) -> str:
+    number = pending.generation.number
+    return f"{pending.action} of generation {number}, step {pending.step} (./inv start goes on)"
+
+
+def _is_ready(server: Server) -> bool:
     try:
-        checks.wait_ready(target.server(), deadline=_READY_SECONDS)
+        checks.wait_ready(server, deadline=_READY_SECONDS)
     except BakeryError:
         return False
     return True
@@ -116,14 +135,14 @@ def _expiry(target: LocalTarget) -> str:
     return f"{tls.expiry(chain):%Y-%m-%d}" if chain.exists() else "unknown"
 
 
-def _containers(target: LocalTarget) -> dict[str, str]:
+def _containers(server: Server) -> dict[str, str]:
     words = ["sudo", "docker", "ps", "--all", "--format", "{{.Names}}\t{{.Status}}"]
-    done = ssh.command(target.server().ssh, words)
+    done = ssh.command(server.ssh, words)
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     return {row[0].removeprefix("mlflow-").removesuffix("-1"): row[1] for row in rows}
 
 
-def _disk_usage(target: LocalTarget) -> str:
+def _disk_usage(server: Server) -> str:
     words = ["df", "--output=pcent", "/var/lib/mlflow-data"]
-    done = ssh.command(target.server().ssh, words)
+    done = ssh.command(server.ssh, words)
     return done.stdout.splitlines()[-1].strip() + " used" if done.returncode == 0 else "unknown"

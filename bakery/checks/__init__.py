@@ -5,15 +5,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from pydantic import SecretStr
+
+from bakery import ssh
 from bakery.checks import https, ports, tls
 from bakery.checks.client import round_trip
-from bakery.checks.door import Door, front
+from bakery.checks.door import READY, Door, Login, ask, front
 from bakery.checks.machine import check_machine
 from bakery.checks.result import CheckResult, measure
 from bakery.log import step
 from bakery.targets.base import Server
 
-__all__ = ["CheckResult", "check_machine", "check_server", "wait_ready"]
+__all__ = ["CheckResult", "check_machine", "check_server", "wait_login", "wait_ready"]
 
 _AT_THE_DOOR: list[tuple[str, Callable[[Door], str]]] = [
     ("name leads to the address", https.name_resolves),
@@ -43,6 +46,21 @@ def wait_ready(server: Server, *, deadline: float) -> float:
     started = time.monotonic()
     https.wait(front(server), deadline=deadline)
     return time.monotonic() - started
+
+
+def wait_login(
+    server: Server, username: str, password: str, *, admitted: bool, seconds: float
+) -> bool:
+    """Wait until a login is admitted, or refused; return whether it was so within `seconds`."""
+    login, wanted = Login(username, SecretStr(password)), 200 if admitted else 401
+
+    def answered() -> bool:
+        try:
+            return ask(front(server), READY, login=login).status_code == wanted
+        except OSError:
+            return False
+
+    return ssh.wait(answered, seconds=seconds)
 
 
 def check_server(server: Server, *, cache: Path) -> list[CheckResult]:

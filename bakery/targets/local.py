@@ -1,25 +1,27 @@
 """The local target: the baked image booted on this host, with Azurite for Blob."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
-from bakery import azurite, environment, hosts, machine, network, pool, ssh, tls
+from bakery import azurite, credentials, environment, hosts, machine, network, pool, ssh, tls
+from bakery.data_disk import DataDisk, read_file
+from bakery.disk import root_partition
 from bakery.drivers.base import MachineSpec
 from bakery.drivers.nspawn import Nspawn
 from bakery.errors import BakeryError, InputError
 from bakery.manifest import Catalogue, Manifest
 from bakery.render import render
-from bakery.settings import Settings, generate_password
+from bakery.settings import Settings
 from bakery.state import Deployment, DeploymentFolder, Generation, Secrets
 from bakery.targets.base import BlobAccess, Server, SshAccess
 
 _ADMIN = "bakery"
 _STOP_SECONDS = 90
+_SCHEMA = "/usr/share/mlflow-bakery/schema.json"
 
 
 class LocalTarget:
@@ -92,7 +94,7 @@ class LocalTarget:
         deployment.storage_account = settings.storage_account
         deployment.storage_container = settings.storage_container
         deployment.own_certificate = settings.certificate is not None
-        self.folder.save_secrets(self._settled_secrets())
+        self.folder.save_secrets(credentials.settled(settings, self.folder.load_secrets()))
         ssh.make_key(self.folder.ssh_key)
         self.folder.save(deployment)
 
@@ -110,36 +112,43 @@ class LocalTarget:
         self._azurite.start(executable)
         self._azurite.make_container(self.deployment.storage_container)
 
-    def make_data_disk(self) -> None:
-        """Make an empty data disk unless there is one; the machine formats it, once."""
-        if self.data_disk.exists():
-            return
-        self.data_disk.parent.mkdir(parents=True, exist_ok=True)
-        part = self.data_disk.with_suffix(".part")
-        with part.open("wb") as file:
-            file.truncate(self.settings.data_disk_gib << 30)
-        part.rename(self.data_disk)
-
     # -- generations -----------------------------------------------------------------------------
 
     def environment(self) -> dict[str, Any]:
         """Return the environment that a machine of this deployment gets."""
         return environment.environment(
             self.deployment,
-            self._secrets,
+            self.secrets,
             mysql_user=self.settings.mysql_user,
             blob=self.blob,
             blob_endpoint=self.blob.endpoint,
             certificate=self._certificate(),
         )
 
-    def create_machine(self, image: Manifest) -> Generation:
-        """Make the next generation's disk and seed, not yet the one that counts."""
-        current = self.deployment.generation
-        generation = Generation(number=current.number + 1 if current else 1, image=image.id)
+    def next_generation(self, image: Manifest) -> Generation:
+        """Return the generation that an image would be; no number is ever used twice."""
+        deployment = self.deployment
+        current = deployment.generation.number if deployment.generation else 0
+        versions = {one.name: one.version for one in image.containers}
+        return Generation(
+            number=max(deployment.last_number, current) + 1,
+            image=image.id,
+            mlflow=versions.get("mlflow", ""),
+            mysql=versions.get("mysql", ""),
+            revision=self.schema(image)["revision"],
+        )
+
+    def schema(self, image: Manifest) -> dict[str, Any]:
+        """Return what an image's MLflow reads: the schema's revision, and all before it."""
+        disk = self.catalogue.disk(image.id)
+        text = read_file(disk, _SCHEMA, root_partition(disk).offset)
+        return {"revision": "", "ancestors": [], **(json.loads(text) if text else {})}
+
+    def create_machine(self, generation: Generation) -> str:
+        """Make a generation's disk and seed; return the digest of the environment in it."""
         spec = self.spec(generation)
         shutil.rmtree(spec.folder, ignore_errors=True)
-        pool.copy(self.catalogue.disk(image.id), spec.disk)
+        pool.copy(self.catalogue.disk(generation.image), spec.disk)
         spec.disk.chmod(0o600)
         self.deployment.environment_serial += 1
         self.folder.save(self.deployment)
@@ -158,7 +167,7 @@ class LocalTarget:
             meta,
             machine.network_config(self.network, addresses),
         )
-        return generation
+        return environment.digest(values)
 
     def boot(self, generation: Generation) -> None:
         """Start a generation's machine and wait for SSH."""
@@ -173,20 +182,23 @@ class LocalTarget:
         """Shut a generation's machine down in order."""
         self.driver.stop(self.spec(generation), seconds=_STOP_SECONDS)
 
-    def running(self) -> bool:
-        """Return whether the machine that counts runs."""
-        current = self.deployment.generation
-        return current is not None and self.driver.running(self.spec(current))
+    def running(self, generation: Generation | None = None) -> bool:
+        """Return whether a generation's machine runs; without one, the machine that counts."""
+        generation = generation or self.deployment.generation
+        return generation is not None and self.driver.running(self.spec(generation))
 
-    def commit(self, generation: Generation) -> None:
-        """Make a generation the one that counts; the one before is removed."""
-        before = self.deployment.generation
-        self.deployment.generation = generation
-        self.deployment.data_disk_served = True
-        self.deployment.environment_digest = environment.digest(self.environment())
-        self.folder.save(self.deployment)
-        if before and before.number != generation.number:
-            self.remove(before)
+    def tidy(self) -> None:
+        """Remove every machine but those that are kept, and a snapshot that nobody needs."""
+        for found in self.machines():
+            if found.number not in self.deployment.kept:
+                self.remove(found)
+        if self.deployment.pending is None:
+            self.data.forget_snapshot()
+
+    def machines(self) -> list[Generation]:
+        """Return every generation that has something on this host."""
+        numbers = sorted(int(path.name) for path in self.folder.path.glob("machines/*"))
+        return [Generation(number=number, image="") for number in numbers]
 
     def remove(self, generation: Generation) -> None:
         """Remove a generation's machine with its disk."""
@@ -229,6 +241,11 @@ class LocalTarget:
         return self.disks / "data" / f"{self.deployment.name}.raw"
 
     @property
+    def data(self) -> DataDisk:
+        """The data disk with its copies."""
+        return DataDisk(self.data_disk)
+
+    @property
     def network(self) -> network.Network:
         """The deployment's network."""
         if self.deployment.network is None:
@@ -265,7 +282,7 @@ class LocalTarget:
             hostname=self.deployment.hostname,
             address=self.network.service,
             username=self.deployment.username,
-            password=self._secrets.password,
+            password=self.secrets.password,
             ca_file=None if self.deployment.own_certificate else tls.ca_file(self.folder.tls),
             ssh=self.ssh(generation),
             blob=self.blob,
@@ -288,24 +305,9 @@ class LocalTarget:
             or f"{self.deployment.name}.bakery.internal"
         )
 
-    def _settled_secrets(self) -> Secrets:
-        settings, kept = self.settings, self.folder.load_secrets()
-        password = settings.password or (kept.password if kept else SecretStr(generate_password()))
-        key = settings.storage_access_key or (
-            kept.storage_key if kept else SecretStr(azurite.generate_key())
-        )
-        same = kept and kept.password.get_secret_value() == password.get_secret_value()
-        return Secrets(
-            password=password,
-            password_hash=kept.password_hash
-            if kept and same
-            else environment.hash_password(password.get_secret_value()),
-            storage_key=key,
-            mysql_password=settings.mysql_password or (kept.mysql_password if kept else None),
-        )
-
     @property
-    def _secrets(self) -> Secrets:
+    def secrets(self) -> Secrets:
+        """What clients and machines log in with."""
         found = self.folder.load_secrets()
         if found is None:
             raise BakeryError(f"{self.folder.secrets} is gone", hint="./inv deploy makes new ones")
@@ -313,11 +315,13 @@ class LocalTarget:
 
     @property
     def _azurite(self) -> azurite.Azurite:
+        other = self.secrets.previous_storage_key
         return azurite.Azurite(
             folder=self.folder.azurite,
             address=self.network.gateway,
             account=self.deployment.storage_account,
-            key=self._secrets.storage_key.get_secret_value(),
+            key=self.secrets.storage_key.get_secret_value(),
+            other_key=other.get_secret_value() if other else "",
         )
 
     @property
@@ -326,7 +330,7 @@ class LocalTarget:
         return BlobAccess(
             account=self.deployment.storage_account,
             container=self.deployment.storage_container,
-            key=self._secrets.storage_key,
+            key=self.secrets.storage_key,
             endpoint=self._azurite.endpoint,
         )
 
@@ -341,22 +345,23 @@ class LocalTarget:
     def _removals(self, *, with_data: bool) -> Iterator[tuple[str, Any]]:
         deployment = self.deployment
         if deployment.network:
-            for found in sorted(self.folder.path.glob("machines/*")):
-                generation = Generation(number=int(found.name), image="")
-                yield f"machine {found.name}", lambda one=generation: self.remove(one)
+            for found in self.machines():
+                yield f"machine {found.number}", lambda one=found: self.remove(one)
             if self.folder.load_secrets():
                 yield "Azurite", self._azurite.stop
         # By its name: a kill may have left one that is not remembered yet.
         yield "network", lambda: network.take_down(f"bk{deployment.id}")
         yield "hosts line", lambda: hosts.release(deployment.id)
         if with_data:
-            yield "data disk", lambda: self.data_disk.unlink(missing_ok=True)
+            yield "data disk", self.data.remove
             yield "state", lambda: shutil.rmtree(self.folder.path)
         else:
             yield "state", self._forget_machines
 
     def _forget_machines(self) -> None:
-        self.deployment.generation = None
-        self.deployment.network = None
+        deployment = self.deployment
+        deployment.ended("destroyed")
+        deployment.generation = deployment.previous = deployment.pending = None
+        deployment.network = None
         if self.folder.facts.exists():
             self.folder.save(self.deployment)

@@ -1,0 +1,125 @@
+"""Who may log in, and the change of passwords and of the storage key."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from bakery import checks, credentials, environment, rotate
+from bakery.deploy import serving
+from bakery.errors import BakeryError, InputError
+from bakery.log import step
+from bakery.settings import Settings, check_login, generate_password
+from bakery.state import DeploymentFolder, Secrets
+from bakery.targets.local import LocalTarget
+
+_SECONDS = 60
+_RELOADED = 5
+"""Seconds after which Traefik has read its files anew; it waits up to 2."""
+
+
+def listed(settings: Settings) -> list[str]:
+    """Return who may log in; the deployment's own user first.
+
+    Raises:
+        InputError: Nothing is deployed under this name.
+    """
+    folder = DeploymentFolder(settings.state_dir, settings.name)
+    deployment, secrets = folder.deployed(), folder.load_secrets()
+    return [deployment.username, *sorted(secrets.users if secrets else [])]
+
+
+def add(settings: Settings, name: str, password: SecretStr | None, *, show: bool) -> str:
+    """Let somebody log in, or give them another password; return it.
+
+    A generated password is kept in the state only when it is not to be shown.
+
+    Raises:
+        InputError: The name or the password cannot be used; nothing was changed.
+    """
+    check_login(name, password)
+    value = generate_password() if password is None else password.get_secret_value()
+    with _changing(settings) as (target, secrets):
+        if name == target.deployment.username:
+            raise InputError(f"{name} is the deployment's own user", hint="./inv rotate --password")
+        kept = {user: one for user, one in secrets.passwords.items() if user != name}
+        if password is None and not show:
+            kept[name] = SecretStr(value)
+        users = {**secrets.users, name: environment.hash_password(value)}
+        _save_and_tell(target, secrets.model_copy(update={"users": users, "passwords": kept}))
+        _wait_for(target, name, value, admitted=True)
+    return value
+
+
+def remove(settings: Settings, name: str) -> None:
+    """Let somebody log in no more.
+
+    Raises:
+        InputError: There is no such user, or it is the deployment's own; nothing was changed.
+    """
+    with _changing(settings) as (target, secrets):
+        if name == target.deployment.username:
+            raise InputError(
+                f"{name} is the deployment's own user and stays",
+                hint="./inv rotate --password; another name: MLFLOW_TRACKING_USERNAME ./inv deploy",
+            )
+        if name not in secrets.users:
+            known = ", ".join(sorted(secrets.users)) or "nobody was added"
+            raise InputError(f"no user is called {name}", hint=f"there are: {known}")
+        users = {user: one for user, one in secrets.users.items() if user != name}
+        kept = {user: one for user, one in secrets.passwords.items() if user != name}
+        _save_and_tell(target, secrets.model_copy(update={"users": users, "passwords": kept}))
+        # Their password is not known here, so nothing can be asked.
+        time.sleep(_RELOADED)
+
+
+def change(
+    settings: Settings, *, password: bool, storage_key: bool, given: SecretStr | None = None
+) -> None:
+    """Change the password of the deployment's own user, the storage key, or both.
+
+    Raises:
+        InputError: The given password cannot be used; nothing was changed.
+        BakeryError: The machine could not be told; the next call tries again.
+    """
+    check_login(None, given)
+    with _changing(settings) as (target, secrets):
+        before, name = secrets.password.get_secret_value(), target.deployment.username
+        changed = credentials.with_password(secrets, given) if password else secrets
+        if storage_key:
+            changed = credentials.with_storage_key(changed)
+        _save_and_tell(target, changed)
+        now = changed.password.get_secret_value()
+        if before != now:
+            _wait_for(target, name, now, admitted=True)
+            _wait_for(target, name, before, admitted=False)
+
+
+@contextmanager
+def _changing(settings: Settings) -> Iterator[tuple[LocalTarget, Secrets]]:
+    """Give a deployment that serves, everything that was cut off brought to its end."""
+    DeploymentFolder(settings.state_dir, settings.name).deployed()
+    with LocalTarget.opened(settings) as target:
+        generation = serving(target)
+        rotate.apply(target, generation)
+        yield target, target.secrets
+
+
+def _save_and_tell(target: LocalTarget, secrets: Secrets) -> None:
+    target.folder.save_secrets(secrets)
+    target.start_storage()  # with both keys, while there are two
+    generation = target.deployment.generation
+    if generation:
+        rotate.apply(target, generation)
+
+
+def _wait_for(target: LocalTarget, name: str, password: str, *, admitted: bool) -> None:
+    what = "admitted" if admitted else "refused"
+    with step(f"Wait until the {'new' if admitted else 'old'} password of {name} is {what}"):
+        if not checks.wait_login(
+            target.server(), name, password, admitted=admitted, seconds=_SECONDS
+        ):
+            raise BakeryError(
+                f"{name} was not {what} within {_SECONDS} s", hint="./inv logs --service traefik"
+            )

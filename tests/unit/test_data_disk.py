@@ -1,0 +1,109 @@
+"""The data disk goes back to its snapshot when a migration has begun, and only then."""
+
+import fcntl
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bakery.data_disk import DataDisk, read_file
+from bakery.errors import BakeryError
+
+RECORD = "state/migration.json"
+MYSQL = "mysql/data/mysql_upgrade_history"
+
+
+def fill(disk: Path, **records: str) -> None:
+    """Make a small file system with these files."""
+    folder = disk.parent / "content"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in {"record": "done r1", "mysql": "9.7.4", **records}.items():
+        path = folder / {"record": RECORD, "mysql": MYSQL}.get(name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    disk.unlink(missing_ok=True)
+    subprocess.run(
+        ["/sbin/mkfs.ext4", "-q", "-d", folder, disk, "4M"], check=True, capture_output=True
+    )
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDisk:
+    made = DataDisk(tmp_path / "x.raw")
+    fill(made.path)
+    made.take_snapshot()
+    return made
+
+
+def test_it_is_made_once(tmp_path: Path) -> None:
+    made = DataDisk(tmp_path / "data" / "x.raw")
+    made.make(1)
+    assert made.path.stat().st_size == 1 << 30
+    made.path.write_bytes(b"served")
+    made.make(1)
+    assert made.path.read_bytes() == b"served"
+
+
+def test_files_are_read_where_the_file_system_begins(data: DataDisk, tmp_path: Path) -> None:
+    assert read_file(data.path, f"/{RECORD}") == "done r1"
+    assert read_file(data.path, "/nothing") == ""
+    shifted = tmp_path / "shifted"
+    shifted.write_bytes(b"\0" * (1 << 20) + data.path.read_bytes())
+    assert read_file(shifted, f"/{RECORD}", 1 << 20) == "done r1"
+
+
+def test_it_stays_when_no_migration_began(data: DataDisk) -> None:
+    fill(data.path, runs="a run of the new generation")
+    assert not data.set_back()
+    assert read_file(data.path, "/runs") == "a run of the new generation"
+    assert not data.undone.exists()
+
+
+@pytest.mark.parametrize("records", [{"record": "upgrade r2"}, {"mysql": "9.7.4 9.8.0"}])
+def test_it_goes_back_when_one_began_and_nothing_is_lost(
+    data: DataDisk, records: dict[str, str]
+) -> None:
+    fill(data.path, runs="perhaps a run", **records)
+    assert data.set_back()
+    assert read_file(data.path, f"/{RECORD}") == "done r1"
+    assert read_file(data.path, f"/{MYSQL}") == "9.7.4"
+    assert read_file(data.undone, "/runs") == "perhaps a run"
+    assert not data.snapshot.exists()
+    assert not data.set_back(), "the second time there is nothing to do"
+
+
+def test_a_kill_between_the_two_names_loses_nothing(
+    data: DataDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(data.path, record="upgrade r2")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            data.set_back()
+    assert data.path.exists()
+    assert data.set_back()
+    assert read_file(data.path, f"/{RECORD}") == "done r1"
+    assert read_file(data.undone, f"/{RECORD}") == "upgrade r2"
+
+
+def test_a_disk_in_use_is_not_touched(data: DataDisk) -> None:
+    fill(data.path, record="upgrade r2")
+    with data.path.open("rb") as machine:
+        fcntl.flock(machine, fcntl.LOCK_EX)
+        for method in (data.take_snapshot, data.set_back):
+            with pytest.raises(BakeryError, match="in use"):
+                method()
+    assert data.set_back()
+
+
+def test_all_of_it_goes(data: DataDisk, tmp_path: Path) -> None:
+    fill(data.path, record="upgrade r2")
+    data.set_back()
+    data.take_snapshot()
+    data.remove()
+    assert list(tmp_path.glob("*.raw*")) == []
