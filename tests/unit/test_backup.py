@@ -28,7 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         answers.append(words)
         return subprocess.CompletedProcess(words, code, out, err)
 
-    monkeypatch.setattr(backup.ssh, "command", command)
+    monkeypatch.setattr("bakery.backup.ssh.command", command)
     return answers
 
 

@@ -43,8 +43,12 @@ def test_limits_and_rights(name: str) -> None:
 @EACH
 def test_nobody_is_root(name: str) -> None:
     users = {
-        **{"mysql": MYSQL, "mlflow": MLFLOW, "migrate": MLFLOW, "traefik": TRAEFIK},
-        **{"scratch": MYSQL, "blob": MLFLOW},
+        "mysql": MYSQL,
+        "scratch": MYSQL,
+        "mlflow": MLFLOW,
+        "migrate": MLFLOW,
+        "blob": MLFLOW,
+        "traefik": TRAEFIK,
     }
     assert SERVICES[name]["user"] == f"{users[name]}:{users[name]}"
 
@@ -96,7 +100,7 @@ def test_the_database_is_reached_from_inside_only() -> None:
 
 
 def test_the_tools_of_backups_do_not_run_with_the_server() -> None:
-    assert TOOLS == {"scratch", "blob"}
+    assert sorted(TOOLS) == ["blob", "scratch"]
     assert SERVICES["scratch"]["network_mode"] == "none"
     assert "networks" not in SERVICES["scratch"]
     assert SERVICES["blob"]["networks"] == ["edge"]
