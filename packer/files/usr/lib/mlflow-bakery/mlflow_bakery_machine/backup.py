@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import time
 from contextlib import contextmanager
@@ -118,6 +119,8 @@ def make(places: Places, *, keep: str = "") -> Dict[str, Any]:
     os.replace(str(store.part(name)), str(store.dump(name)))
     store.verify(manifest)
     store.save(manifest)
+    # Left by a crash in a restore; the database that it made way for has just proven itself.
+    shutil.rmtree(str(places.data / "mysql" / "data.replaced"), ignore_errors=True)
     _copy(store, environment.deployment, begun)
     return json.loads(manifest.text())  # type: ignore[no-any-return]
 
