@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from mlflow_bakery_machine.files import MachineError
 
@@ -54,17 +54,19 @@ def tables(container: str) -> List[str]:
     return [row[0] for row in rows]
 
 
-def count(container: str, wanted: Sequence[str]) -> int:
-    """Return how many rows there are in all; a wish is a table, or a table and a condition.
+def count(container: str, wishes: Sequence[str]) -> Dict[str, int]:
+    """Return how many rows there are of each wish: a table, or a table and a condition.
 
     A table that is not there has none.
     """
     there = set(tables(container))
-    total = 0
-    for wish in wanted:
-        if wish.split(" ", 1)[0] in there:
-            total += int(query(container, "SELECT COUNT(*) FROM " + wish)[0][0])
-    return total
+    counted = dict.fromkeys(wishes, 0)
+    found = [wish for wish in wishes if wish.split(" ", 1)[0] in there]
+    if found:
+        selects = ["SELECT {}, COUNT(*) FROM {}".format(n, w) for n, w in enumerate(found)]
+        for number, rows in query(container, " UNION ALL ".join(selects)):
+            counted[found[int(number)]] = int(rows)
+    return counted
 
 
 def start(service: str, container: str) -> None:

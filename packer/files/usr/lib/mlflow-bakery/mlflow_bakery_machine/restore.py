@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path  # noqa: TC003
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 
 from mlflow_bakery_machine import backup, containers, dump
 from mlflow_bakery_machine.catalogue import Manifest, RefusedError, Store, newest_first
@@ -53,7 +53,7 @@ def fetch(places: Places, name: str, *, anew: bool) -> Dict[str, Any]:
     places.store.verify(manifest)
     return {
         "manifest": json.loads(manifest.text()),
-        "living": containers.count(containers.SERVING, LIVING),
+        "living": _number(LIVING),
         "artifacts": artifacts_location(places.environment),
     }
 
@@ -161,10 +161,7 @@ def _pour(path: Path) -> None:
 
 
 def _compare(manifest: Manifest) -> Dict[str, int]:
-    found = {
-        table: containers.count(containers.SCRATCH, [table])
-        for table in containers.tables(containers.SCRATCH)
-    }
+    found = containers.count(containers.SCRATCH, containers.tables(containers.SCRATCH))
     names = sorted({*manifest.rows, *found})
     differing = [
         "{} {} instead of {}".format(name, found.get(name), manifest.rows.get(name))
@@ -236,15 +233,19 @@ def _save_what_is_there(places: Places, name: str, *, replace: bool) -> str:
     """Back up what is about to be replaced, with nobody writing any more; return its name."""
     containers.start("mysql", containers.SERVING)
     try:
-        living = containers.count(containers.SERVING, LIVING)
+        living = _number(LIVING)
         if living and not replace:
             raise RefusedError(holds_runs(living))
-        if not containers.count(containers.SERVING, ANY):
+        if not _number(ANY):
             return ""
         made = backup.make(places, keep="before the restore of {}".format(name))
         return str(made["name"])
     finally:
         containers.must([*containers.COMPOSE, "stop", "mysql"])
+
+
+def _number(wishes: Sequence[str]) -> int:
+    return sum(containers.count(containers.SERVING, wishes).values())
 
 
 def holds_runs(living: int) -> str:
