@@ -258,7 +258,7 @@ def crash_while_restoring(server: Bakery, name: str, moment: str) -> None:
 
 
 def test_the_loss_of_the_data_disk_loses_nothing(
-    server: Bakery, state: Path, experiment: str, model_run: str
+    server: Bakery, state: Path, image: str, experiment: str, model_run: str
 ) -> None:
     log_run(server, experiment, "just before the loss")
     newest = backup(server)
@@ -268,7 +268,7 @@ def test_the_loss_of_the_data_disk_loses_nothing(
         (disks / "data" / f"{server.name}.raw").unlink()
     for verb in ("deploy", "start"):
         assert "--new-data-disk" in server.refused(verb).err
-    server.ok("deploy", "--new-data-disk")
+    server.ok("deploy", "--new-data-disk", "--image", image)
     assert runs(server) == set()
     server.refused("deploy", "--new-data-disk")
     assert backups(server)[newest["name"]]["places"] == ["Blob"]
