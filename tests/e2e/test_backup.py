@@ -208,6 +208,7 @@ def test_a_tool_that_is_killed_leaves_the_old_or_the_new(
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
         # What was begun in the machine comes to its end there.
+        server.ssh("flock --wait 300 /run/mlflow-backup.lock true")
         until(lambda: server.status()["state"] == "ready", seconds=180, what="ready again")
         assert runs(server) in (seen, {"with a model"}), step
     server.ok("restore", first["name"], "--replace-data")
