@@ -87,6 +87,7 @@ def bake(
     **_NAME,
     image="deploy this image (default: the newest)",
     replace="make a new generation even if nothing has changed",
+    new_data_disk="begin with an empty data disk when the old one is gone",
 )
 def deploy(
     context: Context,
@@ -94,11 +95,13 @@ def deploy(
     target: str | None = None,
     image: str | None = None,
     replace: bool = False,
+    new_data_disk: bool = False,
 ) -> None:
     """Serve from the newest image; nothing to do when it already does."""
     from bakery.deploy import deploy as deploy_image
 
-    server = deploy_image(settings.load(name=name, target=target), image=image, replace=replace)
+    found = settings.load(name=name, target=target)
+    server = deploy_image(found, image=image, replace=replace, new_data_disk=new_data_disk)
     console.show_access(server)
 
 
@@ -286,6 +289,52 @@ def ssh(
 
     found = settings.load(name=name, target=target)
     raise Exit(code=console.hand_over(ssh_command(found, command)))
+
+
+@verb(**_NAME, list="only show what there is and where it lies", json="print it as JSON")
+def backup(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    list: bool = False,
+    json: bool = False,
+) -> None:
+    """Dump the database while it serves: verified, and copied to Blob."""
+    from bakery import backup as backups
+
+    found = settings.load(name=name, target=target)
+    if list:
+        console.show_backups(backups.backups(found), as_json=json)
+    else:
+        console.show_json(backups.backup(found), wanted=json)
+
+
+@verb(
+    **_NAME,
+    backup="its name, as `backup --list` shows it, or `newest`",
+    drill="only load it into a MySQL of its own and compare; nothing is touched",
+    replace_data="replace a database that has runs, after a backup of it",
+    from_blob="take the copy in Blob even if there is one on the data disk",
+    json="print what was restored as JSON",
+)
+def restore(
+    context: Context,
+    backup: str,
+    name: str | None = None,
+    target: str | None = None,
+    drill: bool = False,
+    replace_data: bool = False,
+    from_blob: bool = False,
+    json: bool = False,
+) -> None:
+    """Serve from a backup; --drill only tries it."""
+    from bakery import backup as backups
+
+    found = settings.load(name=name, target=target)
+    done = backups.restore(
+        found, backup, drill=drill, replace_data=replace_data, from_blob=from_blob
+    )
+    console.show_json(done, wanted=json)
 
 
 @verb(**_NAME)

@@ -175,6 +175,28 @@ def show_images(found: list[tuple[Manifest, str]], *, as_json: bool) -> None:
     _print(table)
 
 
+def show_json(values: dict[str, Any], *, wanted: bool) -> None:
+    """Print a result on standard output, for a script that asked for it."""
+    if wanted:
+        sys.stdout.write(json.dumps(values, indent=2) + "\n")
+
+
+def show_backups(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Print the backups, newest first, and where each lies."""
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    table = Table(box=None)
+    for title in ("backup", "age", "mlflow", "runs", "size", "where", "kept"):
+        table.add_column(title)
+    for one in found:
+        size = f"{one['bytes'] / 2**20:.1f} MiB"
+        runs, where = str(one["rows"].get("runs", 0)), ", ".join(one["places"])
+        row = (one["age"], one["mlflow"], runs, size, where, one["kept"])
+        table.add_row(one["name"], *row)
+    _print(table)
+
+
 def show_environment(
     variables: dict[str, str], *, shell: str, write: str | None, as_json: bool
 ) -> None:

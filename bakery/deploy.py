@@ -14,10 +14,17 @@ from bakery.targets.base import BlobAccess, Server
 from bakery.targets.local import LocalTarget
 
 
-def deploy(settings: Settings, *, image: str | None = None, replace: bool = False) -> Server:
+def deploy(
+    settings: Settings,
+    *,
+    image: str | None = None,
+    replace: bool = False,
+    new_data_disk: bool = False,
+) -> Server:
     """Make the deployment serve from an image: the newest, or the one named.
 
     Nothing to do when it already serves from that image with these settings (unless `replace`).
+    With `new_data_disk` it begins with an empty one in the place of one that is gone.
 
     Raises:
         InputError: Something given or missing makes it impossible; nothing was made.
@@ -26,6 +33,8 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
     Catalogue(settings.state_dir.absolute(), settings.state_dir / "pool").recorded(image)
     with LocalTarget.opened(settings, new=True) as target:
         chosen = target.catalogue.choose(image)
+        if new_data_disk:
+            target.give_up_data_disk()
         target.check()
         target.settle()
         with _nothing_half_made(target):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bakery import checks, env, pool, ssh, tls
+from bakery.backup import last_backup
 from bakery.errors import BakeryError, InputError
 from bakery.manifest import Catalogue, Manifest
 from bakery.settings import Settings
@@ -42,6 +43,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "certificate_expires": _expiry(target),
         "containers": _containers(server) if running else {},
         "data_disk": _disk_usage(server) if running else None,
+        "last_backup": last_backup(server.ssh) if running else None,
     }
 
 

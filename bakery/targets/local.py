@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +84,8 @@ class LocalTarget:
         if served and not self.data_disk.exists():
             raise InputError(
                 f"{self.data_disk} is gone: it held the runs of {self.deployment.name}",
-                hint="put it back; to begin anew: ./inv destroy --with-data",
+                hint="put it back, or begin with an empty one and restore a backup:"
+                " ./inv deploy --new-data-disk, then ./inv restore newest",
             )
 
     def settle(self) -> None:
@@ -111,6 +113,24 @@ class LocalTarget:
         executable = azurite.install(self.settings.state_dir.absolute() / "cache")
         self._azurite.start(executable)
         self._azurite.make_container(self.deployment.storage_container)
+
+    def give_up_data_disk(self) -> None:
+        """Make ready for an empty data disk in the place of one that is gone.
+
+        Raises:
+            InputError: It is still there.
+        """
+        if self.data_disk.exists():
+            raise InputError(
+                f"{self.data_disk} is there: it holds the runs of {self.deployment.name}",
+                hint="--new-data-disk is for one that is gone; move it away if you mean it",
+            )
+        self.deployment.data_disk_served = False
+        self.deployment.data_disk_uuid = str(uuid.uuid4())
+        self.deployment.previous = None  # it knows the disk that is gone
+        # The machine that runs has it too: even after a kill right here it is replaced.
+        self.deployment.environment_digest = ""
+        self.folder.save(self.deployment)
 
     # -- generations -----------------------------------------------------------------------------
 

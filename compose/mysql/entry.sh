@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts MySQL; makes its data directory before the first start. The directory is made under another
+# Starts MySQL with the given options; makes its data directory before the first start. The directory is made under another
 # name and renamed when it is whole, so a kill at any moment leaves either nothing or all of it.
 set -eu
 
@@ -10,6 +10,18 @@ config=/opt/mlflow-bakery/my.cnf
 
 rm -rf "$base/tmp"
 mkdir -m 0700 "$base/tmp"
+
+# A restored data directory that is whole takes the place of the one before, however often a kill
+# comes in between.
+if [ -d "$data.restored" ]; then
+    echo "serving the restored data from now on"
+    if [ -d "$data" ]; then
+        rm -rf "$data.replaced"
+        mv "$data" "$data.replaced"
+    fi
+    mv "$data.restored" "$data"
+    sync
+fi
 
 if [ ! -d "$data" ]; then
     echo "making the data directory"
@@ -23,4 +35,4 @@ if [ ! -d "$data" ]; then
 fi
 
 # The init file creates the schema and the account and sets the current password, at each start.
-exec mysqld --defaults-file="$config" --datadir="$data" --init-file=/run/secrets/init.sql
+exec mysqld --defaults-file="$config" --datadir="$data" --init-file=/run/secrets/init.sql "$@"

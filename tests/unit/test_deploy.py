@@ -52,6 +52,9 @@ class FakeTarget:
     def check(self) -> None:
         self._do("check")
 
+    def give_up_data_disk(self) -> None:
+        self._do("give_up_data_disk")
+
     def settle(self) -> None:
         self._do("settle")
 
@@ -158,6 +161,30 @@ def test_a_first_deploy_takes_its_steps_in_order(target: FakeTarget, settings: S
 def test_the_image_that_is_named_is_deployed(target: FakeTarget, settings: Settings) -> None:
     deploy.deploy(settings, image="old")
     assert target.current_image == "old"
+
+
+def test_a_data_disk_that_is_gone_is_given_up_first(target: FakeTarget, settings: Settings) -> None:
+    deploy.deploy(settings, new_data_disk=True)
+    assert target.done == ["give_up_data_disk", *ALL_STEPS]
+
+
+def test_only_a_data_disk_that_is_gone_can_be_given_up(tmp_path: Path, settings: Settings) -> None:
+    folder = DeploymentFolder(tmp_path, "x")
+    kept = Deployment(name="x", data_disk_served=True, environment_digest="as it is")
+    folder.save(kept)
+    target = LocalTarget(settings, tmp_path / "pool", folder)
+    target.data_disk.parent.mkdir(parents=True)
+    target.data_disk.touch()
+    with pytest.raises(InputError, match="it holds the runs of x"):
+        target.give_up_data_disk()
+    assert folder.load() == kept
+    target.data_disk.unlink()
+    target.give_up_data_disk()
+    found = folder.deployed()
+    # The next machine may format an empty disk, and the one that runs is not taken for it.
+    assert not found.data_disk_served
+    assert found.data_disk_uuid != kept.data_disk_uuid
+    assert found.environment_digest == ""
 
 
 def test_an_unknown_image_is_refused_before_anything(

@@ -59,12 +59,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def fine(words: list[str]) -> Done:
-    out = (
-        "Use%\n  7%\n"
-        if "df" in words
-        else "mlflow-mysql-1\tUp 2 minutes\nmlflow-mlflow-1\tExited\n"
-    )
-    return Done(words, 0, out, "")
+    answers = {
+        "df": "Use%\n  7%\n",
+        "docker": "mlflow-mysql-1\tUp 2 minutes\nmlflow-mlflow-1\tExited\n",
+        "last": '{"name": "x-1", "created": "2026-11-23T02:30:00Z"}\n',
+    }
+    return Done(words, 0, next(out for word, out in answers.items() if word in words), "")
 
 
 def down(words: list[str]) -> Done:
@@ -89,6 +89,7 @@ def test_a_ready_machine(settings: Settings, machine: Callable[..., None]) -> No
     assert found["state"] == "ready"
     assert found["containers"] == {"mysql": "Up 2 minutes", "mlflow": "Exited"}
     assert found["data_disk"] == "7% used"
+    assert found["last_backup"]["name"] == "x-1"
 
 
 def test_a_machine_that_does_not_answer(settings: Settings, machine: Callable[..., None]) -> None:
@@ -96,6 +97,7 @@ def test_a_machine_that_does_not_answer(settings: Settings, machine: Callable[..
     found = status.status(settings)
     assert (found["state"], found["containers"]) == ("not ready", {})
     assert found["data_disk"] == "unknown"
+    assert found["last_backup"] is None
 
 
 def test_a_certificate_of_the_user_s_that_is_not_named_now(

@@ -13,6 +13,7 @@ from tests.unit.machine.samples import IMAGES, ROOT, environment_text
 TEXT = (ROOT / "compose/compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
+TOOLS = {name for name, service in SERVICES.items() if service.get("profiles") == ["backup"]}
 EACH = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
@@ -41,14 +42,21 @@ def test_limits_and_rights(name: str) -> None:
 
 @EACH
 def test_nobody_is_root(name: str) -> None:
-    users = {"mysql": MYSQL, "mlflow": MLFLOW, "migrate": MLFLOW, "traefik": TRAEFIK}
+    users = {
+        "mysql": MYSQL,
+        "scratch": MYSQL,
+        "mlflow": MLFLOW,
+        "migrate": MLFLOW,
+        "blob": MLFLOW,
+        "traefik": TRAEFIK,
+    }
     assert SERVICES[name]["user"] == f"{users[name]}:{users[name]}"
 
 
 @EACH
 def test_health_and_restart(name: str) -> None:
     service = SERVICES[name]
-    if name == "migrate":
+    if name == "migrate" or name in TOOLS:
         assert service["restart"] == "no"
         assert service["healthcheck"] == {"disable": True}
         return
@@ -74,7 +82,9 @@ def test_no_secret_in_environment_arguments_or_labels(name: str) -> None:
     assert "env_file" not in service
     words = str([service.get("environment", {}), service.get("command"), service["entrypoint"]])
     assert not re.search(r"password|passwd|secret_|key=|token|connection_string", words.lower())
-    assert set(re.findall(r"\$\{(\w+)", words)) <= {"MLFLOW_HOSTNAME", "MLFLOW_ARTIFACTS"}
+    assert set(re.findall(r"\$\{(\w+)", words)) <= {
+        *("MLFLOW_HOSTNAME", "MLFLOW_ARTIFACTS", "MLFLOW_BACKUPS")
+    }
 
 
 def test_each_variable_is_rendered() -> None:
@@ -87,6 +97,13 @@ def test_the_database_is_reached_from_inside_only() -> None:
     assert COMPOSE["networks"]["db"] == {"internal": True}
     assert SERVICES["mysql"]["networks"] == ["db"]
     assert SERVICES["traefik"]["networks"] == ["edge"]
+
+
+def test_the_tools_of_backups_do_not_run_with_the_server() -> None:
+    assert sorted(TOOLS) == ["blob", "scratch"]
+    assert SERVICES["scratch"]["network_mode"] == "none"
+    assert "networks" not in SERVICES["scratch"]
+    assert SERVICES["blob"]["networks"] == ["edge"]
 
 
 def test_mlflow_is_set_up_as_the_facts_demand() -> None:
@@ -105,7 +122,11 @@ def test_mlflow_is_set_up_as_the_facts_demand() -> None:
 
 
 def test_memory_fits_a_machine_of_4_gib() -> None:
-    assert sum(int(service["mem_limit"][:-1]) for service in SERVICES.values()) < 3500
+    limits = {name: int(service["mem_limit"][:-1]) for name, service in SERVICES.items()}
+    # The migration is over before the server runs; of the tools one runs at a time.
+    serving = sum(limits[name] for name in ("mysql", "mlflow", "traefik"))
+    others = [limit for name, limit in limits.items() if name in {"migrate", *TOOLS}]
+    assert serving + max(others) < 3500
 
 
 def test_traefik_is_quiet_and_closed() -> None:

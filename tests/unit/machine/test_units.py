@@ -12,6 +12,8 @@ from tests.unit.machine.samples import ROOT
 
 FILES = ROOT / "packer/files"
 UNITS = sorted((FILES / "etc/systemd/system").glob("*.service"))
+STARTED_BY_A_TIMER = "mlflow-backup.service"
+SERVER = [unit for unit in UNITS if unit.name != STARTED_BY_A_TIMER]
 SCRIPTS = sorted(path for path in (FILES / "usr/lib/mlflow-bakery").iterdir() if path.is_file())
 
 
@@ -22,13 +24,27 @@ def read(name: str) -> configparser.RawConfigParser:
     return parser
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", SERVER, ids=lambda unit: unit.name)
 def test_a_unit_waits_for_its_environment_and_is_enabled(unit: Path) -> None:
     found = read(unit.name)
     assert found["Unit"]["ConditionPathExists"] == "/etc/mlflow-bakery/environment.json"
     assert found["Install"]["WantedBy"] == "multi-user.target"
     assert found["Service"]["RemainAfterExit"] == "yes"
     assert "console" in found["Service"]["StandardError"]
+
+
+def test_a_backup_is_made_each_day_and_a_missed_one_made_up() -> None:
+    timer, unit = read("mlflow-backup.timer"), read(STARTED_BY_A_TIMER)
+    assert timer["Timer"]["OnCalendar"] == "*-*-* 02:30:00"
+    assert timer["Timer"]["Persistent"] == "true"
+    assert timer["Install"]["WantedBy"] == "timers.target"
+    enabled = (ROOT / "packer/provision/30-files.sh").read_text()
+    assert "systemctl enable" in enabled
+    assert "mlflow-backup.timer" in enabled
+    assert unit["Service"]["ExecStart"] == "/usr/lib/mlflow-bakery/backup daily"
+    # It must be able to start again the next day.
+    assert "RemainAfterExit" not in unit["Service"]
+    assert unit["Service"]["Restart"] == "on-failure"
 
 
 def test_nothing_starts_without_the_data_disk() -> None:

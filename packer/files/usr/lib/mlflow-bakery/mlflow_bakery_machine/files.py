@@ -35,7 +35,7 @@ def write_file(path: Path, file: Rendered) -> None:
         os.fchmod(stream.fileno(), file.mode)
         os.fsync(stream.fileno())
     os.replace(str(temporary), str(path))
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def make_directory(path: Path, *, uid: int = 0, gid: int = 0, mode: int = 0o700) -> None:
@@ -58,15 +58,16 @@ def empty_directory(path: Path) -> None:
             entry.unlink()
 
 
-def _own(descriptor: int, uid: int, gid: int) -> None:
-    found = os.fstat(descriptor)
-    if (found.st_uid, found.st_gid) != (uid, gid):
-        os.fchown(descriptor, uid, gid)
-
-
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
     descriptor = os.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _own(descriptor: int, uid: int, gid: int) -> None:
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (uid, gid):
+        os.fchown(descriptor, uid, gid)

@@ -88,10 +88,12 @@ def _make_directories(places: Places) -> None:
     make_directory(places.run / "traefik", uid=TRAEFIK, gid=TRAEFIK, mode=0o500)
     make_directory(places.run / "traefik/dynamic", uid=TRAEFIK, gid=TRAEFIK, mode=0o500)
     make_directory(places.data / "mysql", uid=MYSQL, gid=MYSQL)
+    make_directory(places.data / "mysql/scratch", uid=MYSQL, gid=MYSQL)
     make_directory(places.data / "acme", uid=TRAEFIK, gid=TRAEFIK)
     make_directory(places.data / "state", uid=MLFLOW, gid=MLFLOW)
     make_directory(places.data / "secrets")
     make_directory(places.data / "backups")
+    make_directory(places.data / "backups/store", uid=MLFLOW, gid=MLFLOW)
     make_directory(places.spool, uid=MLFLOW, gid=MLFLOW)
 
 

@@ -64,18 +64,32 @@ def render(
 
 def compose_variables(environment: Environment, images: Mapping[str, Mapping[str, str]]) -> str:
     """Return the variables of compose.yaml; none is secret."""
-    storage = environment.storage
     variables = {
         "MYSQL_IMAGE": images["mysql"]["reference"],
         "MLFLOW_IMAGE": images["mlflow"]["reference"],
         "TRAEFIK_IMAGE": images["traefik"]["reference"],
         "MLFLOW_HOSTNAME": environment.hostname,
-        # The one form that MLflow accepts, for Azurite too; the connection string leads to it.
-        "MLFLOW_ARTIFACTS": "wasbs://{}@{}.blob.core.windows.net/".format(
-            storage.container, storage.account
-        ),
+        "MLFLOW_ARTIFACTS": artifacts_location(environment),
+        "MLFLOW_BACKUPS": backups_container(environment.storage.container),
     }
     return "".join("{}={}\n".format(k, compose_value(v)) for k, v in variables.items())
+
+
+def artifacts_location(environment: Environment) -> str:
+    """Return where artifacts go: the one form that MLflow accepts.
+
+    For Azurite, too; the connection string leads to it.
+    """
+    storage = environment.storage
+    return "wasbs://{}@{}.blob.core.windows.net/".format(storage.container, storage.account)
+
+
+def backups_container(artifacts: str) -> str:
+    """Return the Blob container of the backups of what has its artifacts in another.
+
+    One of its own: whoever may log in can list, read and remove what is among the artifacts.
+    """
+    return artifacts[:55].rstrip("-") + "-backups"
 
 
 def init_sql(user: str, password: str) -> str:

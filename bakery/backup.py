@@ -1,0 +1,180 @@
+"""Backups of a deployment's database: made, listed and restored by the machine's own tools."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bakery import checks, ssh
+from bakery.errors import BakeryError, InputError
+from bakery.log import note, step, warn
+from bakery.run import last_lines
+from bakery.settings import Settings
+from bakery.state import DeploymentFolder
+from bakery.targets.base import SshAccess
+from bakery.targets.local import LocalTarget
+
+_TOOL = "/usr/lib/mlflow-bakery/backup"
+_REFUSED = "REFUSED: "
+_SECONDS = 7200
+_HINTS = {
+    "no backup": "./inv backup --list",
+    "truncated": "--from-blob takes the copy in Blob",
+    "altered": "--from-blob takes the copy in Blob",
+    "cannot be unpacked": "--from-blob takes the copy in Blob",
+    "does not know": "bake and deploy an image with that MLflow or a newer one, then again",
+    "the database has": "--replace-data replaces it, after a backup of it",
+    "MiB free": "a larger data disk, or fewer backups on it",
+}
+
+
+def backup(settings: Settings) -> dict[str, Any]:
+    """Make a backup while the server goes on; return its manifest.
+
+    Raises:
+        InputError: Nothing is deployed, or it is stopped.
+        BakeryError: It could not be made, verified or copied to Blob; then it does not count.
+    """
+    with LocalTarget.opened(settings) as target:
+        access = _running(target)
+        with step("Backup: dump, verify, copy to Blob"):
+            made: dict[str, Any] = _machine(access, "make")
+    note(f"{made['name']}: {_contents(made)}")
+    return made
+
+
+def backups(settings: Settings) -> list[dict[str, Any]]:
+    """Return every backup, the newest first, with its age and the places where it lies.
+
+    Raises:
+        InputError: Nothing is deployed, or it is stopped.
+    """
+    folder = DeploymentFolder(settings.state_dir, settings.name)
+    folder.deployed()
+    target = LocalTarget(settings, Path(settings.state_dir).absolute() / "pool", folder)
+    found = _machine(_running(target), "list")
+    if found["blob_error"]:
+        warn(f"only those on the data disk are shown: {found['blob_error']}")
+    return [{**row, "age": age(row["created"])} for row in found["backups"]]
+
+
+def restore(
+    settings: Settings,
+    name: str,
+    *,
+    drill: bool = False,
+    replace_data: bool = False,
+    from_blob: bool = False,
+) -> dict[str, Any]:
+    """Serve from a backup, or only try it (`drill`); `name` may be "newest".
+
+    It is loaded beside what serves, which goes on until the loaded data is whole and compared.
+
+    Raises:
+        InputError: The backup cannot be used, or the database has runs and `replace_data` is not
+            given; nothing was touched.
+        BakeryError: A step failed; what served before serves.
+    """
+    with LocalTarget.opened(settings) as target:
+        access = _running(target)
+        with step("Fetch and verify the backup"):
+            found = _machine(access, "fetch", name, *(["--from-blob"] if from_blob else []))
+        chosen = found["manifest"]
+        note(f"{chosen['name']}: {_contents(chosen)}")
+        if not drill:
+            _check_place(found, replace_data=replace_data)
+        with step("Load it into a MySQL of its own and compare every table"):
+            words = ["load", chosen["name"], *(["--drill"] if drill else [])]
+            loaded: dict[str, Any] = _machine(access, *words)
+        if drill:
+            note(f"{len(loaded['rows'])} tables have the rows that they should; nothing changed")
+            return loaded
+        with step("Put it in place"):
+            placed = _put_in_place(access, chosen["name"], replace_data=replace_data)
+        with step("Ready: an authenticated call that reads the database"):
+            checks.wait_ready(target.server(), deadline=settings.ready_seconds)
+    if placed["backup_before"]:
+        note(f"what was there before is kept: {placed['backup_before']}")
+    return placed
+
+
+def last_backup(access: SshAccess) -> dict[str, str] | None:
+    """Return name, time and age of the newest backup on the data disk; None without one."""
+    try:
+        found = _machine(access, "last")
+    except BakeryError:
+        return None
+    if found is None:
+        return None
+    return {"name": found["name"], "created": found["created"], "age": age(found["created"])}
+
+
+def age(created: str, now: datetime | None = None) -> str:
+    """Return how long ago a time was, in its largest unit."""
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(created)).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _running(target: LocalTarget) -> SshAccess:
+    server = target.server()
+    if not target.running():
+        raise InputError(f"{server.name} is stopped", hint="./inv start")
+    return server.ssh
+
+
+def _check_place(found: dict[str, Any], *, replace_data: bool) -> None:
+    if found["living"] and not replace_data:
+        raise _refusal(f"the database has {found['living']} runs, experiments or models")
+    if found["artifacts"] != found["manifest"]["artifacts"]:
+        warn(
+            f"its runs have their files in {found['manifest']['artifacts']},"
+            f" this server looks in {found['artifacts']}"
+        )
+
+
+def _put_in_place(access: SshAccess, name: str, *, replace_data: bool) -> dict[str, Any]:
+    """Let systemd run the step that stops the server: it must end even if we are killed."""
+    words = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=mlflow-restore"]
+    flag = ["--replace-data"] if replace_data else []
+    placed: dict[str, Any] = _machine(access, "put-in-place", name, *flag, before=words)
+    return placed
+
+
+def _machine(access: SshAccess, *words: str, before: list[str] | None = None) -> Any:
+    """Run the machine's tool and return what it answers.
+
+    Raises:
+        InputError: It refuses.
+        BakeryError: It fails, or the machine does not answer.
+    """
+    done = ssh.command(access, ["sudo", *(before or []), _TOOL, *words], timeout=_SECONDS)
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+    refused = [line for line in lines if line.startswith(_REFUSED)]
+    if refused:
+        raise _refusal(refused[-1].removeprefix(_REFUSED))
+    if done.returncode == 255:
+        raise BakeryError("the machine does not answer", hint="./inv status", tail=lines[-1])
+    raise BakeryError(
+        f"the machine's backup tool failed: {words[0]}",
+        hint="./inv logs --service machine; an older image has no such tool: bake and deploy",
+        tail=last_lines(done.stderr),
+    )
+
+
+def _refusal(text: str) -> InputError:
+    hints = [hint for words, hint in _HINTS.items() if words in text]
+    return InputError(text, hint=hints[0] if hints else "nothing was touched")
+
+
+def _contents(manifest: dict[str, Any]) -> str:
+    rows = manifest["rows"]
+    counted = ", ".join(
+        f"{rows.get(table, 0)} {table.replace('_', ' ')}"
+        for table in ("experiments", "runs", "metrics", "params", "registered_models")
+    )
+    return f"{counted}; MLflow {manifest['mlflow']}, schema {manifest['revision']}"
