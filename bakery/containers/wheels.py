@@ -88,6 +88,8 @@ def install(name: str, target: Path, *, python: str) -> None:
     run(
         [
             *(find_uv_bin(), "pip", "install", "--quiet", "--no-deps"),
+            # Not as links into uv's cache: another install changes them while they are packed.
+            "--link-mode=copy",
             *("--require-hashes", "--only-binary", ":all:", "--python-version", python),
             *("--python-platform", _PLATFORM, "--target", target),
             *("--requirements", requirements(name)),
