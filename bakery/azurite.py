@@ -87,13 +87,13 @@ class Azurite:
             InputError: Something else listens on its port, or Node.js is missing.
             BakeryError: It ended, or did not answer in time.
         """
-        if self._knows_account():
-            return
-        self.stop()
-        need("node", package="nodejs", why="Azurite, the emulator of Azure Blob, runs on it")
-        _check_free(self.address)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._launch(executable)
+        if not self._knows_account():
+            self.stop()
+            need("node", package="nodejs", why="Azurite, the emulator of Azure Blob, runs on it")
+            _check_free(self.address)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._launch(executable)
+        # Also one that runs: whoever started it may have been killed before it answered.
         ssh.wait(lambda: not self.running() or self._answers(), seconds=_START_SECONDS)
         if not (self.running() and self._answers()):
             self.stop()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import requests
 from azure.core.credentials import AzureNamedKeyCredential
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobServiceClient
 from requests.auth import HTTPBasicAuth
 
@@ -68,7 +68,8 @@ def opens_the_store(bakery: Bakery, key: object) -> bool:
     with BlobServiceClient(account_url=endpoint, credential=credential) as service:
         try:
             service.get_container_client(facts["storage_container"]).get_container_properties()
-        except ClientAuthenticationError:
+        except HttpResponseError as error:
+            assert error.status_code == 403, error
             return False
     return True
 
