@@ -13,7 +13,7 @@ from bakery import console, errors, settings
 
 _NAME = {
     "name": "the deployment (default: mlflow)",
-    "target": "where it runs: local (azure is not there yet)",
+    "target": "where it runs: local (default) or azure",
 }
 _BASE = {
     "base": "ubuntu-20.04 (default), ubuntu-22.04, ubuntu-24.04 or debian-13",

@@ -17,12 +17,15 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bakery.azure.settings import AzureSettings
 from bakery.errors import InputError
 
 _PROJECT = Path(__file__).parents[1]
 _FILE = _PROJECT / "bakery.toml"
 _STATE_DIR = Path(".bakery")
-_PATHS = ("state_dir", "certificate", "certificate_key")
+_PATHS = (
+    "state_dir", "certificate", "certificate_key", "azure_ca_bundle", "acme_ca", "acme_root",
+)  # fmt: skip
 _PREFIX = "BAKERY_"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _MAX_PASSWORD_BYTES = 72  # bcrypt's limit: Traefik would ignore the rest
@@ -36,6 +39,11 @@ BLOG_NAMES = {
     "storage_account": "AZURE_STORAGE_ACCOUNT",
     "storage_container": "AZURE_STORAGE_CONTAINER",
     "storage_access_key": "AZURE_STORAGE_ACCESS_KEY",
+    "azure_resource_group": "AZURE_RESOURCE_GROUP",
+    "azure_location": "AZURE_RESOURCE_GROUP_LOCATION",
+    # Not of the blog, but what Azure's own tools read.
+    "azure_subscription": "AZURE_SUBSCRIPTION_ID",
+    "azure_tenant": "AZURE_TENANT_ID",
 }
 # Read elsewhere: by ./inv and by config_file().
 _USER_PASSWORD = "BAKERY_USER_PASSWORD"  # noqa: S105 (the name, not the value)
@@ -124,7 +132,7 @@ def _printable(value: str) -> str:
     return value
 
 
-class Settings(BaseSettings):
+class Settings(AzureSettings, BaseSettings):
     """Everything that can be set, with its default."""
 
     model_config = SettingsConfigDict(
@@ -135,8 +143,8 @@ class Settings(BaseSettings):
     name: Annotated[str, AfterValidator(_name)] = Field(
         default="mlflow", description="The deployment's name."
     )
-    target: Literal["local"] = Field(
-        default="local", description="Where it runs; `azure` is not there yet."
+    target: Literal["local", "azure"] = Field(
+        default="local", description="Where it runs: on this host, or in `azure`."
     )
     state_dir: Annotated[Path, AfterValidator(_absolute)] = Field(
         default=_STATE_DIR, description="Caches, images and deployments lie here."
@@ -168,7 +176,9 @@ class Settings(BaseSettings):
     )
     hostname: Annotated[str, AfterValidator(_hostname)] | None = Field(
         default=None,
-        description="The public name. Unset: NAME.bakery.internal.",
+        description=(
+            "The public name. Unset: NAME.bakery.internal, or one below cloudapp.azure.com."
+        ),
     )
     username: Annotated[str, AfterValidator(_username)] = Field(
         default="mlflow",
@@ -188,7 +198,7 @@ class Settings(BaseSettings):
     )
     storage_account: Annotated[str, AfterValidator(_account)] = Field(
         default="devstoreaccount1",
-        description="The account of the artifact store.",
+        description="The account of the artifact store; on Azure a name is made unless given.",
     )
     storage_container: Annotated[str, AfterValidator(_container)] = Field(
         default="mlflow",

@@ -161,7 +161,7 @@ BAD = [
     ("BAKERY_REGISTRY", "https://docker.io"),
     ("BAKERY_REGISTRY", ""),
     ("BAKERY_BASE", "ubuntu-18.04"),
-    ("BAKERY_TARGET", "azure"),
+    ("BAKERY_TARGET", "moon"),
     ("BAKERY_CONTAINER_SOURCE", "both"),
     ("BAKERY_DISK_GIB", "7"),
     ("BAKERY_DISK_GIB", "many"),

@@ -1,0 +1,1 @@
+"""Azure: the clients, the names, and the parts of the Azure target."""
