@@ -1,14 +1,22 @@
 """Raw disk files: where their root partition is, making them larger, attaching them as loops."""
 
+import errno
+import fcntl
 import json
+import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bakery.errors import BakeryError
 from bakery.run import run
 
 _SECTOR = 512
+# <linux/loop.h>: struct loop_config with the loop_info64 in it.
+_GET_FREE, _CONFIGURE, _AUTOCLEAR = 0x4C82, 0x4C0A, 4
+_LOOP_CONFIG = "II QQQQQ IIII 64s 64s 32s 2Q 8Q"
 
 
 @dataclass(frozen=True)
@@ -34,15 +42,54 @@ def root_partition(disk: Path) -> Partition:
     return max(rows, key=lambda row: row.size)
 
 
+def attach(disk: Path, partition: Partition | None = None) -> tuple[str, int]:
+    """Attach a disk file, or one partition of it; return the loop device's path and it, open.
+
+    The device goes when nobody has it open or mounted any more. `losetup` cannot do so in one
+    go: a kill between two calls of it would leave the device behind for ever.
+
+    Raises:
+        BakeryError: There is no free loop device, or the kernel refuses.
+    """
+    start, size = (partition.offset, partition.size) if partition else (0, 0)
+    name = os.fsencode(disk.name)[:63]
+    file = os.open(disk, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        config = struct.pack(
+            _LOOP_CONFIG, file, 0, 0, 0, 0, start, size, 0, 0, 0, _AUTOCLEAR, name, b"", b"",
+            *[0] * 10,
+        )  # fmt: skip
+        return _configure(config)
+    except OSError as error:
+        raise BakeryError(f"{disk} cannot be attached: {error.strerror}") from error
+    finally:
+        os.close(file)
+
+
+def _configure(config: bytes) -> tuple[str, int]:
+    """Give a free loop device a file; somebody else may take the one that was found free."""
+    while True:
+        with open("/dev/loop-control", "rb", buffering=0) as control:  # noqa: PTH123 - a device
+            path = f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}"
+        device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(device, _CONFIGURE, config)
+        except OSError as error:
+            os.close(device)
+            if error.errno != errno.EBUSY:
+                raise
+        else:
+            return path, device
+
+
 @contextmanager
 def attached(disk: Path, partition: Partition | None = None) -> Iterator[str]:
     """Attach a disk file, or one partition of it, as a loop device and give its path."""
-    part = ["--offset", partition.offset, "--sizelimit", partition.size] if partition else []
-    device = run(["losetup", "--find", "--show", *map(str, part), disk]).stdout.strip()
+    device, held = attach(disk, partition)
     try:
         yield device
     finally:
-        run(["losetup", "--detach", device], check=False)
+        os.close(held)
 
 
 def grow_root(disk: Path, size: int) -> None:

@@ -10,9 +10,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from bakery.disk import attached
 from bakery.errors import InputError
 from bakery.run import need, run
 
@@ -110,11 +111,9 @@ def _mount(state: Path) -> None:
     # A running machine holds the pool in a mount namespace of its own: the same loop device must
     # be mounted again, since a second loop on the file would be a second, unsynchronised XFS.
     held = run(["losetup", "--noheadings", "--output", "NAME", "--associated", pool]).stdout.split()
-    loop = held[0] if held else run(["losetup", "--find", "--show", pool]).stdout.strip()
-    # nouuid: a copied state folder has a pool with the same UUID.
-    run(["mount", "-o", "nouuid,noatime,discard", loop, folder])
-    if not held:
-        run(["losetup", "--detach", loop])  # lazily: it goes with the last mount
+    with nullcontext(held[0]) if held else attached(pool) as loop:
+        # nouuid: a copied state folder has a pool with the same UUID.
+        run(["mount", "-o", "nouuid,noatime,discard", loop, folder])
 
 
 def _make(pool: Path) -> None:

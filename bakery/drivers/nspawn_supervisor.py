@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bakery.disk import Partition, root_partition
+from bakery.disk import attached, root_partition
 from bakery.drivers.nspawn import started_mark
 from bakery.errors import BakeryError
 from bakery.process import write_down
@@ -104,9 +104,8 @@ def _prepare(spec: dict[str, Path], held: list[int]) -> list[str]:
     root = folder / "root"
     root.mkdir(exist_ok=True)
     held.append(_lock(spec["disk"]))
-    device = _attach(spec["disk"], root_partition(spec["disk"]))
-    run(["mount", "-o", "noatime", device, root])
-    run(["losetup", "--detach", device])  # lazily: it goes with the mount
+    with attached(spec["disk"], root_partition(spec["disk"])) as device:
+        run(["mount", "-o", "noatime", device, root])  # it goes with the mount
     _unify_cgroups()
     _set_resolver(root)
     _plant_seed(root, spec["folder"] / "seed")
@@ -131,15 +130,14 @@ def _data_disk(spec: dict[str, Path], held: list[int]) -> list[str]:
     if not spec["data_disk"]:
         return []
     held.append(_lock(spec["data_disk"]))
-    device = _attach(spec["data_disk"], None)
+    device = _attach(spec["data_disk"])
     held.append(os.open(device, os.O_RDWR))
     run(["losetup", "--detach", device])  # lazily: it goes when nobody has it open
     return [f"--bind={device}:{_DATA_DEVICE}"]
 
 
-def _attach(disk: Path, partition: Partition | None) -> str:
-    part = ["--offset", partition.offset, "--sizelimit", partition.size] if partition else []
-    return run(["losetup", "--find", "--show", *map(str, part), disk]).stdout.strip()
+def _attach(disk: Path) -> str:
+    return run(["losetup", "--find", "--show", disk]).stdout.strip()
 
 
 def _lock(disk: Path) -> int:

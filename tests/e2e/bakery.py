@@ -158,6 +158,37 @@ def traces(owner: str) -> list[str]:
     return [line for line in found if "pytest" not in line]
 
 
+def loops(state: Path, disk: str) -> list[str]:
+    """Return the loop devices on the disk files of a state folder whose names begin so.
+
+    Also those whose file is deleted, or lies in a mount that cannot be seen from here.
+    """
+    pool = state.absolute() / "pool"
+    held = losetup("--associated", str(state.absolute() / "pool.xfs"))
+    # Where the state folder's own file system holds the disks, there is no pool.xfs.
+    places = {str(one["maj:min"]).strip() for one in held} or {device_of(pool)}
+    files = {
+        str(one["name"]): str(one["back-file"]).removesuffix(" (deleted)")
+        for one in losetup()
+        if str(one["back-maj:min"]).strip() in places
+    }
+    return [f"{name} {file}" for name, file in files.items() if Path(file).name.startswith(disk)]
+
+
+def losetup(*words: str) -> list[dict[str, Any]]:
+    columns = "NAME,MAJ:MIN,BACK-MAJ:MIN,BACK-FILE"
+    done = subprocess.run(
+        ["losetup", "--list", "--json", "--output", columns, *words],
+        check=True, text=True, capture_output=True,
+    )  # fmt: skip
+    return list(json.loads(done.stdout or '{"loopdevices": []}')["loopdevices"])
+
+
+def device_of(path: Path) -> str:
+    device = path.stat().st_dev
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
 @contextmanager
 def kept(path: Path) -> Iterator[None]:
     """Give a file back its content afterwards."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bakery import PROJECT, Bakery, traces, until
+from tests.e2e.bakery import PROJECT, Bakery, loops, traces, until
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SLICE = 14
@@ -103,6 +103,12 @@ def nothing_runs(bakery: Bakery, network: str, folder: Path, case: Case) -> None
     for owner in (network, str(folder)):
         left = [line for line in traces(owner) if "pool.xfs" not in line]
         assert left == [], f"{case}: left {left}"
+    assert loops(bakery.state, disks_of(bakery, case.verb[0])) == [], case
+
+
+def disks_of(bakery: Bakery, verb: str) -> str:
+    """Return how the names of the disk files begin that a verb attaches."""
+    return "bake.raw" if verb == "bake" else bakery.name
 
 
 @pytest.mark.machine
@@ -118,6 +124,7 @@ def test_an_interrupt_at_every_step(
     deploy = record(bakery, "deploy")
     network = bakery.facts["network"]["name"]
     assert traces(network), "the probe finds a running deployment"
+    assert len(loops(state, bakery.name)) == 2, "the probe finds its root and its data disk"
     bakery.ok("destroy")
     cases = [*bake.cases(), *deploy.cases()]
     picked = chosen(cases, request.config.getoption("--matrix"))
@@ -136,6 +143,7 @@ def test_an_interrupt_at_every_step(
             if case.verb[0] == "deploy":
                 bakery.ok("deploy")
                 bakery.ok("destroy")
+                assert loops(state, bakery.name) == [], case
         line = f"{time.monotonic() - started:6.1f} s  {case}: ok"
         print(line)
         lines.append(line)

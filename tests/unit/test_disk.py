@@ -1,10 +1,15 @@
 """Raw disks: the root partition, and growing it without losing what is in it."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bakery import disk
+from bakery.errors import BakeryError
 from bakery.run import run
 
 MIB = 1 << 20
@@ -62,3 +67,43 @@ def test_a_loop_is_gone_even_when_its_use_failed(raw: Path) -> None:
     with pytest.raises(InterruptedError):
         use()
     assert str(raw) not in run(["losetup", "--list", "--noheadings"]).stdout
+
+
+def loops_of(raw: Path) -> str:
+    return run(["losetup", "--noheadings", "--output", "NAME", "--associated", raw]).stdout.strip()
+
+
+def test_a_loop_goes_with_whoever_is_killed_right_after_attaching(raw: Path) -> None:
+    code = f"""if True:
+        import pathlib, signal
+        from bakery import disk
+        raw = pathlib.Path({str(raw)!r})
+        print(disk.attach(raw, disk.root_partition(raw))[0], flush=True)
+        signal.pause()
+    """
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        device = user.stdout.readline().strip()
+        assert loops_of(raw) == device, "the control: it is seen while it is there"
+        size = int(run(["blockdev", "--getsize64", device]).stdout)
+        assert size == disk.root_partition(raw).size
+        user.send_signal(signal.SIGKILL)
+    assert loops_of(raw) == ""
+
+
+def test_a_mounted_loop_stays_until_it_is_unmounted(raw: Path, tmp_path: Path) -> None:
+    place = tmp_path / "mounted"
+    place.mkdir()
+    with disk.attached(raw, disk.root_partition(raw)) as device:
+        run(["mount", device, place])
+    try:
+        assert (place / "kept").read_text() == "kept\n"
+        assert loops_of(raw) == device
+    finally:
+        run(["umount", place])
+    assert loops_of(raw) == ""
+
+
+def test_a_disk_that_cannot_be_attached_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BakeryError, match="cannot be attached"):
+        disk.attach(Path(os.devnull))
