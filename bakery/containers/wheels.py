@@ -66,13 +66,23 @@ def compile_requirements(name: str, *, python: str) -> None:
         BakeryError: They cannot be resolved, or the package index cannot be reached.
     """
     target = requirements(name)
+    images = ("--no-header", "--only-binary", ":all:", "--python-platform", _PLATFORM)
+    compile_file(target.with_suffix(".in"), target, "--python-version", python, *images)
+
+
+def compile_file(source: Path, target: Path, *options: str) -> None:
+    """Resolve a list of packages anew, each with its hashes; all of it is written, or nothing.
+
+    Raises:
+        BakeryError: They cannot be resolved, or the package index cannot be reached.
+    """
     part = target.with_suffix(".part")
     run(
         [
             *(find_uv_bin(), "pip", "compile", "--quiet", "--upgrade", "--generate-hashes"),
-            *("--no-emit-index-url", "--no-annotate", "--no-header", "--only-binary", ":all:"),
-            *("--python-version", python, "--python-platform", _PLATFORM),
-            *("--output-file", part, target.with_suffix(".in")),
+            *("--no-emit-index-url", "--no-annotate", "--custom-compile-command", "./inv lock"),
+            *options,
+            *("--output-file", part, source),
         ],
         hint="is the package index reachable?",
     )
