@@ -1,69 +1,26 @@
-"""Packer: which one, the recipe rendered for it, running it."""
+"""Packer: which one, which plugins, running it, and what its log tells."""
 
-import io
 import os
 import re
 import shutil
-import tarfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
-from bakery.errors import InputError
-from bakery.render import PROJECT, render
-from bakery.run import run
-from bakery.targets.base import SshAccess
+from bakery.errors import BakeryError, InputError
+from bakery.run import run, tail
 
-PROVISION = PROJECT / "packer" / "provision"
-REMOTE = "/var/tmp/bake"  # noqa: S108 - in the machine that is baked; /tmp may be a tmpfs
-_LAST = "90-hygiene.sh"
-_EXECUTABLE, _PLAIN = 0o755, 0o644
-# (folder in the project, folder in the image)
-TREES = (
-    (PROJECT / "packer" / "files", ""),
-    (PROJECT / "compose", "usr/share/mlflow-bakery/compose"),
-)
+Version = tuple[int, ...]
+_AZURE_PACKER: Version = (1, 10, 0)
+_AZURE_PLUGIN: Version = (2, 2, 0)
+# The newest that the recipe's options were compared with.
+_AZURE_PLUGIN_KNOWN = "2.6.3"
+_PLUGIN = re.compile(r"packer-plugin-azure_v(\d+)\.(\d+)\.(\d+)_")
+_STAMP = re.compile(r"^(\S+) (==>|    ) \S+: Provisioning with shell script: \S*/(\S+)\.sh")
+_ERRORED = re.compile(r"Build '\S+' errored(?: after [^:]*)?: (.*)")
 
 
-@dataclass(frozen=True)
-class Qemu:
-    """What the qemu source needs beside SSH; paths and words as Packer takes them."""
-
-    base: str
-    base_checksum: str
-    seed: str
-    output: str
-    console: str
-    accelerator: str = "tcg"
-    cpu: str = "max"
-    disk_size: str = "16G"
-    memory: int = 4096
-    ssh_timeout: str = "20m"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A rendered build folder and what was uploaded from it."""
-
-    folder: Path
-    packages: Path
-    """Where Packer downloads the list of installed packages to."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a recipe is rendered from."""
-
-    base: str
-    archives: dict[str, Path]
-    """What `docker load` reads, by the name of the container image."""
-    images_json: str
-    ssh: SshAccess
-    source: str = "null"
-    target: str = "local"
-    qemu: Qemu | None = field(default=None)
-
-
-def find_packer() -> tuple[str, tuple[int, ...]]:
+def find_packer() -> tuple[str, Version]:
     """Return HashiCorp's Packer and its version; cracklib has a program of the same name.
 
     Raises:
@@ -73,97 +30,149 @@ def find_packer() -> tuple[str, tuple[int, ...]]:
         candidate = shutil.which("packer", path=folder)
         if candidate is None:
             continue
-        found = re.match(r"Packer v(\d+)\.(\d+)\.(\d+)", _packer(candidate, "version"))
+        found = re.match(r"Packer v(\d+)\.(\d+)\.(\d+)", _said(candidate, "version"))
         if found:
             return candidate, tuple(int(number) for number in found.groups())
     raise InputError("packer is missing: it bakes the image", hint="apt-get install packer")
 
 
-def write_recipe(folder: Path, inputs: Inputs, version: tuple[int, ...]) -> Recipe:
-    """Render everything that Packer reads into a fresh folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "files.tar").write_bytes(machine_files())
-    (folder / "images.json").write_text(inputs.images_json, encoding="utf-8")
-    scripts = sorted(PROVISION.glob("[0-9]*.sh"))
-    packages = folder / "packages.json"
-    uploads = [(folder / "files.tar", "files.tar"), (folder / "images.json", "images.json")]
-    uploads += [(path, f"containers/{name}.tar") for name, path in inputs.archives.items()]
-    text = render(
-        "packer/template.pkr.hcl.j2",
-        source=inputs.source,
-        ssh=inputs.ssh,
-        qemu=inputs.qemu,
-        remote=REMOTE,
-        uploads=[{"source": str(src), "destination": f"{REMOTE}/{to}"} for src, to in uploads],
-        environment=[
-            f"BAKE_BASE={inputs.base}",
-            f"BAKE_TARGET={inputs.target}",
-            f"BAKE_DIR={REMOTE}",
-        ],
-        scripts=[str(path) for path in scripts if path.name != _LAST],
-        last_scripts=[str(PROVISION / _LAST)],
-        packages=str(packages),
+def check_for_azure() -> None:
+    """Refuse a Packer that cannot bake on Azure as it is today.
+
+    Raises:
+        InputError: With the reason and where to get a newer one.
+    """
+    packer, version = find_packer()
+    if version < _AZURE_PACKER:
+        raise InputError(
+            f"{packer} is Packer {_dotted(version)}; Azure needs {_dotted(_AZURE_PACKER)} or newer:"
+            " older ones ask for a Basic public IP, which Azure no longer makes",
+            hint="install one from https://developer.hashicorp.com/packer/install"
+            " and put it first on PATH",
+        )
+
+
+def check_azure_plugin(folder: Path) -> None:
+    """Install the plugins that a recipe asks for, and refuse an Azure plugin that is too old.
+
+    One that is there already and new enough will do where GitHub cannot be reached.
+
+    Raises:
+        InputError: With the reason and the remedy.
+    """
+    packer, _version = find_packer()
+    done = run([packer, "init", folder], env=_environment(folder), check=False, timeout=300)
+    found = azure_plugin(folder)
+    if found is not None and found >= _AZURE_PLUGIN:
+        return
+    remedy = f"packer plugins install github.com/hashicorp/azure {_AZURE_PLUGIN_KNOWN}"
+    place = f"with PACKER_PLUGIN_PATH={plugin_path(folder)}: {remedy}"
+    if found is None:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        why = said[-1] if said else "packer init did not install it"
+        raise InputError(f"Packer has no Azure plugin: {why}", hint=place)
+    raise InputError(
+        f"Packer's Azure plugin is {_dotted(found)}; {_dotted(_AZURE_PLUGIN)} or newer is needed:"
+        " older ones ask for a Basic public IP, which Azure no longer makes",
+        hint=place,
     )
-    template = folder / "template.pkr.hcl"
-    template.write_text(text, encoding="utf-8")
-    if version >= (1, 7):
-        shutil.copy(PROJECT / "packer" / "plugins.pkr.hcl", folder)
+
+
+def azure_plugin(folder: Path) -> Version | None:
+    """Return the version of the newest Azure plugin that a recipe's Packer finds, or None."""
+    packer, _version = find_packer()
+    said = run([packer, "plugins", "installed"], env=_environment(folder), check=False, timeout=60)
+    found = [tuple(int(n) for n in one.groups()) for one in _PLUGIN.finditer(said.stdout)]
+    return max(found, default=None)
+
+
+def plugin_path(folder: Path) -> str:
+    """Return where plugins lie: the user's own place, or one beside the recipe's folder."""
+    return os.environ.get("PACKER_PLUGIN_PATH") or str(folder.parent / "packer-plugins")
+
+
+def format_recipe(folder: Path) -> None:
+    """Let Packer lay out the rendered files as it likes them."""
     run([find_packer()[0], "fmt", folder], env=_environment(folder))
-    return Recipe(folder=folder, packages=packages)
 
 
-def machine_files() -> bytes:
-    """Return a tar of what goes into the image as it stands in the project, always the same."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for tree, prefix in TREES:
-            for path in _files(tree):
-                info = tarfile.TarInfo(str(Path(prefix) / path.relative_to(tree)))
-                data = path.read_bytes()
-                info.size = len(data)
-                info.mode = _EXECUTABLE if os.access(path, os.X_OK) else _PLAIN
-                archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def validate(recipe: Recipe) -> None:
-    """Let Packer check the rendered recipe in full.
+def validate(folder: Path, secrets: Mapping[str, str] | None = None) -> None:
+    """Let Packer check a rendered recipe in full.
 
     Raises:
         BakeryError: It refuses the recipe.
     """
     packer, version = find_packer()
     if version >= (1, 7):
-        run([packer, "init", recipe.folder], env=_environment(recipe.folder))
-    run([packer, "validate", recipe.folder], env=_environment(recipe.folder))
+        run([packer, "init", folder], env=_environment(folder))
+    run([packer, "validate", folder], env=_environment(folder, secrets))
 
 
-def build(recipe: Recipe, log: Path) -> None:
-    """Run the provisioning in the machine; all of Packer's output goes to `log`.
+def build(folder: Path, log: Path, secrets: Mapping[str, str] | None = None) -> None:
+    """Build a recipe; all of Packer's output goes to `log`.
+
+    `secrets` are variables of the recipe; they go by the environment, never by argv.
 
     Raises:
-        BakeryError: A step of it failed; the tail of the log is shown.
+        BakeryError: A step of it failed; says Packer's reason and shows the tail of the log.
     """
     packer, _version = find_packer()
     words: list[str | Path]
-    words = [packer, "build", "-color=false", "-timestamp-ui", "-on-error=cleanup", recipe.folder]
-    run(words, env=_environment(recipe.folder), log=log, hint="the end of the bake's log is shown")
+    words = [packer, "build", "-color=false", "-timestamp-ui", "-on-error=cleanup", folder]
+    done = run(words, env=_environment(folder, secrets), log=log, check=False)
+    if done.returncode != 0:
+        reason = failure(log) or f"packer failed with code {done.returncode}"
+        raise BakeryError(
+            reason, hint="the end of the bake's log is shown", log=log, tail=tail(log)
+        )
 
 
-def _files(tree: Path) -> list[Path]:
-    return sorted(
-        path for path in tree.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
+def failure(log: Path) -> str:
+    """Return Packer's own reason for the end of the last build in a log, in one line."""
+    found = _ERRORED.findall(log.read_text(encoding="utf-8", errors="replace"))
+    return found[-1].strip() if found else ""
 
 
-def _packer(packer: str, *words: str) -> str:
+def provision_timings(log: Path) -> list[tuple[str, float]]:
+    """Return how long each provisioning script took, in seconds, read from Packer's log."""
+    stamps: list[tuple[str, datetime]] = []
+    last = None
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        moment = _moment(line)
+        last = moment or last
+        found = _STAMP.match(line)
+        if found and moment:
+            stamps.append((found.group(3), moment))
+    ends = [moment for _, moment in stamps[1:]] + [last] * bool(stamps)
+    return [
+        (f"provision {name}", (end - begun).total_seconds())
+        for (name, begun), end in zip(stamps, ends, strict=True)
+        if end
+    ]
+
+
+def _moment(line: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(line.partition(" ")[0].rstrip(":"))
+    except ValueError:
+        return None
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+def _said(packer: str, *words: str) -> str:
     return run([packer, *words], check=False, env={"CHECKPOINT_DISABLE": "1"}, timeout=30).stdout
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
+    # The first is for `packer init`, the second for the plugin's sign-in through `az`.
+    kept = ("PACKER_GITHUB_API_TOKEN", "AZURE_CONFIG_DIR")
     return {
         "CHECKPOINT_DISABLE": "1",
         "PACKER_CACHE_DIR": str(folder / "cache"),
-        "PACKER_PLUGIN_PATH": str(folder.parent / "packer-plugins"),
+        "PACKER_PLUGIN_PATH": plugin_path(folder),
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        **{f"PKR_VAR_{name}": value for name, value in (secrets or {}).items()},
     }

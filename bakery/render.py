@@ -21,6 +21,7 @@ def render(template: str, **values: object) -> str:
     )
     # JSON strings are valid HCL strings (but for ${ and %{) and valid YAML.
     environment.filters["hcl"] = _hcl
+    environment.filters["hcl_map"] = _hcl_map
     environment.filters["yaml"] = _yaml
     environment.filters["sh"] = shlex.quote
     return environment.get_template(template).render(**values)
@@ -28,6 +29,11 @@ def render(template: str, **values: object) -> str:
 
 def _hcl(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def _hcl_map(values: dict[str, str]) -> str:
+    rows = [f"{_hcl(name)} = {_hcl(value)}" for name, value in sorted(values.items())]
+    return "{\n" + "\n".join(rows) + "\n}"
 
 
 def _yaml(value: object) -> str:

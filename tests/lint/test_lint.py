@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bakery import packer, ssh
+from bakery import packer, recipe, ssh
 from bakery.environment import user_data
 from bakery.render import render
 from bakery.targets.base import SshAccess
@@ -76,21 +76,21 @@ def test_shellcheck_would_fail(tmp_path: Path) -> None:
         passes("shellcheck", bad)
 
 
-def recipe(folder: Path, source: str) -> packer.Recipe:
+def written(folder: Path, source: str) -> recipe.Recipe:
     key = folder / "key"
     ssh.make_key(key)
     (folder / "mysql.tar").write_bytes(b"archive")
     (folder / "seed").mkdir()
     (folder / "seed" / "user-data").write_text("#cloud-config\n")
     (folder / "base.raw").write_bytes(b"base")
-    qemu = packer.Qemu(
+    qemu = recipe.Qemu(
         base=str(folder / "base.raw"),
         base_checksum="none",
         seed=str(folder / "seed"),
         output=str(folder / "output"),
         console=str(folder / "console.log"),
     )
-    inputs = packer.Inputs(
+    inputs = recipe.Inputs(
         base="debian-13",
         archives={"mysql": folder / "mysql.tar"},
         images_json="{}",
@@ -98,23 +98,23 @@ def recipe(folder: Path, source: str) -> packer.Recipe:
         source=source,
         qemu=qemu,
     )
-    return packer.write_recipe(folder / "recipe", inputs, packer.find_packer()[1])
+    return recipe.write_recipe(folder / "recipe", inputs, packer.find_packer()[1])
 
 
 @pytest.mark.parametrize("source", ["null", "qemu"])
 def test_packer_accepts_the_rendered_template(tmp_path: Path, source: str) -> None:
-    made = recipe(tmp_path, source)
-    packer.validate(made)
+    made = written(tmp_path, source)
+    packer.validate(made.folder)
     passes(packer.find_packer()[0], "fmt", "-check", made.folder)
 
 
 @pytest.mark.parametrize("source", ["null", "qemu"])
 def test_packer_refuses_a_misspelt_option(tmp_path: Path, source: str) -> None:
-    made = recipe(tmp_path, source)
+    made = written(tmp_path, source)
     template = made.folder / "template.pkr.hcl"
     template.write_text(template.read_text().replace("ssh_timeout ", "ssh_timeuot "))
     with pytest.raises(Exception, match="packer failed"):
-        packer.validate(made)
+        packer.validate(made.folder)
 
 
 def cloud_init_schema(cache: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bakery import bake, network
+from bakery import bake, bake_local, network, packer, recipe
 from bakery.errors import BakeryError, InputError
 from bakery.network import Network
 from bakery.settings import load
@@ -21,12 +21,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "elsewhere"
     for part in DECIDES:
         shutil.copytree(PROJECT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(bake, "PROJECT", folder)
+    monkeypatch.setattr(recipe, "PROJECT", folder)
     return folder
 
 
 def key(**changes: str) -> str:
-    return bake.bake_key(
+    return recipe.bake_key(
         base(changes.get("base", "sha256:base")),
         [container("mysql"), container("mlflow", changes.get("mlflow", "sha256:1"))],
         int(changes.get("disk_gib", 16)),
@@ -45,7 +45,7 @@ def test_another_folder_is_the_same_image(checkout: Path, monkeypatch: pytest.Mo
 
 
 def deciding() -> list[str]:
-    roots = [PROJECT / one for one in bake._DECIDES]
+    roots = [PROJECT / one for one in recipe._DECIDES]
     files = [file for root in roots for file in ([root] if root.is_file() else root.rglob("*"))]
     kept = [one for one in files if one.is_file() and "__pycache__" not in one.parts]
     return sorted(str(file.relative_to(PROJECT)) for file in kept)
@@ -96,7 +96,7 @@ def test_base_containers_and_size_decide(change: dict[str, str]) -> None:
 
 def test_the_order_of_the_containers_does_not_decide() -> None:
     images = [container("mysql"), container("traefik"), container("mlflow")]
-    assert bake.bake_key(base(), images, 16) == bake.bake_key(base(), images[::-1], 16)
+    assert recipe.bake_key(base(), images, 16) == recipe.bake_key(base(), images[::-1], 16)
 
 
 LOG = """\
@@ -114,12 +114,12 @@ not a line of Packer's
 def test_each_script_s_time_is_read_from_the_log(tmp_path: Path) -> None:
     log = tmp_path / "bake.log"
     log.write_text(LOG)
-    assert bake.provision_timings(log) == [
+    assert packer.provision_timings(log) == [
         ("provision 10-system", 10.0),
         ("provision 20-docker", 65.0),
     ]
     log.write_bytes(b"\xff nothing of use\n")
-    assert bake.provision_timings(log) == []
+    assert packer.provision_timings(log) == []
 
 
 def test_every_file_for_packer_can_be_written_without_root_or_base(
@@ -154,10 +154,10 @@ def test_two_bakes_in_one_state_folder_are_kept_apart(
 ) -> None:
     monkeypatch.setattr(network, "allot", lambda name: Network(name, "10.0.0.0/28"))
     monkeypatch.setattr(network, "take_down", lambda _: None)
-    with bake._workplace(tmp_path, keep=False) as place:
+    with bake_local._workplace(tmp_path, keep=False) as place:
         (place.folder / "of a bake").touch()
         with pytest.raises(BakeryError, match="another bake") as refused:
-            bake._workplace(tmp_path, keep=False).__enter__()
+            bake_local._workplace(tmp_path, keep=False).__enter__()
         assert refused.value.hint
         assert (place.folder / "of a bake").exists()
     assert not place.folder.exists()
@@ -172,7 +172,7 @@ def test_a_failed_bake_leaves_its_folder_only_when_asked(
     monkeypatch.setattr(network, "take_down", taken.append)
 
     def fail() -> None:
-        with bake._workplace(tmp_path, keep=keep):
+        with bake_local._workplace(tmp_path, keep=keep):
             taken.clear()
             raise BakeryError("a step failed")
 
@@ -180,5 +180,5 @@ def test_a_failed_bake_leaves_its_folder_only_when_asked(
         fail()
     assert (tmp_path / "bake").exists() == keep
     assert bool(taken) != keep
-    with bake._workplace(tmp_path, keep=False) as place:
+    with bake_local._workplace(tmp_path, keep=False) as place:
         assert not (place.folder / "machine").exists()

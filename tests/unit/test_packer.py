@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bakery import packer
+from bakery import packer, recipe
 from bakery.errors import BakeryError, InputError
 from tests.unit.samples import access, assert_golden
 
@@ -36,13 +36,13 @@ def test_cracklib_s_namesake_is_passed_over(
     assert refused.value.hint == "apt-get install packer"
 
 
-def write(folder: Path, version: tuple[int, ...] = OLD, **changes: object) -> packer.Recipe:
+def write(folder: Path, version: tuple[int, ...] = OLD, **changes: object) -> recipe.Recipe:
     given = {
         "base": "debian-13",
         "archives": {name: Path(f"/cache/{name} ${{x}}.tar") for name in ("mysql", "traefik")},
         "images_json": "{}\n",
         "ssh": access(),
-        "qemu": packer.Qemu(
+        "qemu": recipe.Qemu(
             base="/pool/base.raw",
             base_checksum="sha256:00",
             seed="/bake/seed",
@@ -50,7 +50,7 @@ def write(folder: Path, version: tuple[int, ...] = OLD, **changes: object) -> pa
             console="/bake/console.log",
         ),
     }
-    return packer.write_recipe(folder, packer.Inputs(**{**given, **changes}), version)  # type: ignore[arg-type]
+    return recipe.write_recipe(folder, recipe.Inputs(**{**given, **changes}), version)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("source", ["null", "qemu"])
@@ -58,7 +58,7 @@ def test_the_rendered_template(tmp_path: Path, source: str) -> None:
     made = write(tmp_path / "recipe", source=source)
     found = (made.folder / "template.pkr.hcl").read_text()
     assert "/cache/mysql $${x}.tar" in found, "a path is no template"
-    for place, name in ((made.folder, "RECIPE"), (packer.PROVISION, "PROVISION")):
+    for place, name in ((made.folder, "RECIPE"), (recipe.PROVISION, "PROVISION")):
         found = found.replace(str(place), name)
     assert_golden(f"{source}.pkr.hcl", found)
 
@@ -84,7 +84,7 @@ def members(data: bytes) -> dict[str, tarfile.TarInfo]:
 
 
 def test_the_files_are_root_s_and_hold_what_the_machine_needs() -> None:
-    found = members(packer.machine_files())
+    found = members(recipe.machine_files())
     assert {(one.uid, one.gid, one.mtime) for one in found.values()} == {(0, 0, 0)}
     assert {one.mode for one in found.values()} == {0o755, 0o644}
     assert found["usr/lib/mlflow-bakery/prepare"].mode == 0o755
@@ -96,9 +96,9 @@ def test_the_files_are_root_s_and_hold_what_the_machine_needs() -> None:
 def test_the_files_are_the_same_whenever_wherever_and_whoever_wrote_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = packer.machine_files()
+    before = recipe.machine_files()
     trees = []
-    for number, (tree, prefix) in enumerate(packer.TREES):
+    for number, (tree, prefix) in enumerate(recipe.TREES):
         copied = tmp_path / str(number)
         shutil.copytree(tree, copied)
         for path in [copied, *copied.rglob("*")]:
@@ -107,11 +107,11 @@ def test_the_files_are_the_same_whenever_wherever_and_whoever_wrote_them(
         (copied / "__pycache__").mkdir()
         (copied / "__pycache__" / "x.pyc").write_bytes(b"x")
         trees.append((copied, prefix))
-    monkeypatch.setattr(packer, "TREES", tuple(trees))
-    assert packer.machine_files() == before
+    monkeypatch.setattr(recipe, "TREES", tuple(trees))
+    assert recipe.machine_files() == before
     changed = tmp_path / "1" / "compose.yaml"
     changed.write_text(changed.read_text() + "\n")
-    assert packer.machine_files() != before
+    assert recipe.machine_files() != before
 
 
 def test_a_failed_build_shows_the_end_of_its_log(
@@ -123,9 +123,8 @@ def test_a_failed_build_shows_the_end_of_its_log(
         'echo "$@"; echo "$CHECKPOINT_DISABLE"; echo "Script exited 7"; exit 1\n'
     )
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    recipe = packer.Recipe(folder=tmp_path, packages=tmp_path / "packages.json")
     with pytest.raises(BakeryError, match="packer failed with code 1") as failed:
-        packer.build(recipe, tmp_path / "bake.log")
+        packer.build(tmp_path, tmp_path / "bake.log")
     assert failed.value.log == tmp_path / "bake.log"
     words, quiet, last = failed.value.tail.splitlines()
     assert words.startswith("build ")
