@@ -96,6 +96,15 @@ def format_recipe(folder: Path) -> None:
     run([find_packer()[0], "fmt", folder], env=_environment(folder))
 
 
+def check_syntax(folder: Path) -> None:
+    """Let Packer check the language of a recipe only, whichever plugins it has.
+
+    Raises:
+        BakeryError: It refuses the recipe.
+    """
+    run([find_packer()[0], "validate", "-syntax-only", folder], env=_environment(folder))
+
+
 def validate(folder: Path, secrets: Mapping[str, str] | None = None) -> None:
     """Let Packer check a rendered recipe in full.
 

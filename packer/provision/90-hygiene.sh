@@ -51,4 +51,9 @@ find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '
     -exec rm -rf {} +
 rm -rf "$bake"
 fstrim / 2>/dev/null || true
+
+# Azure's agent forgets this machine and takes the build's user away: nothing may come after it.
+if [ "${BAKE_TARGET:-local}" = azure ]; then
+    waagent -force -deprovision+user
+fi
 sync

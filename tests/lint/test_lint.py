@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jsonschema
 import pytest
@@ -76,7 +77,7 @@ def test_shellcheck_would_fail(tmp_path: Path) -> None:
         passes("shellcheck", bad)
 
 
-def written(folder: Path, source: str) -> recipe.Recipe:
+def written(folder: Path, source: Literal["null", "qemu"]) -> recipe.Recipe:
     key = folder / "key"
     ssh.make_key(key)
     (folder / "mysql.tar").write_bytes(b"archive")
@@ -102,14 +103,16 @@ def written(folder: Path, source: str) -> recipe.Recipe:
 
 
 @pytest.mark.parametrize("source", ["null", "qemu"])
-def test_packer_accepts_the_rendered_template(tmp_path: Path, source: str) -> None:
+def test_packer_accepts_the_rendered_template(
+    tmp_path: Path, source: Literal["null", "qemu"]
+) -> None:
     made = written(tmp_path, source)
     packer.validate(made.folder)
     passes(packer.find_packer()[0], "fmt", "-check", made.folder)
 
 
 @pytest.mark.parametrize("source", ["null", "qemu"])
-def test_packer_refuses_a_misspelt_option(tmp_path: Path, source: str) -> None:
+def test_packer_refuses_a_misspelt_option(tmp_path: Path, source: Literal["null", "qemu"]) -> None:
     made = written(tmp_path, source)
     template = made.folder / "template.pkr.hcl"
     template.write_text(template.read_text().replace("ssh_timeout ", "ssh_timeuot "))
