@@ -9,14 +9,18 @@ import gc
 import importlib
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from spool import Promised, Spool
+
 MARK = Path("/run/migration/done")
 STORAGE = Path("/run/secrets/storage")
+SPOOL = Path("/spool")
 
 
 def wait_for_migration() -> None:
@@ -62,9 +66,20 @@ def serve(command: Sequence[str], *, extra_env: dict[str, str], **_: Any) -> NoR
     sys.exit(0)
 
 
+def bound_uploads() -> None:
+    """Keep uploads from filling the disk, whichever worker they come to."""
+    from mlflow.server.fastapi_app import app
+
+    # What an earlier run of this container left.
+    for left in SPOOL.iterdir():
+        shutil.rmtree(left, ignore_errors=True)
+    app.add_middleware(Spool, promised=Promised(), folder=SPOOL)
+
+
 def main() -> None:
     """Become the server."""
     import_server()
+    bound_uploads()
     import mlflow.cli
     import mlflow.server
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import ipaddress
+import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 import requests
 
 from bakery import pool
+from bakery.checks.client import client_python
 from tests.e2e.bakery import PROJECT, Bakery, traces, until
 
 READY = "experiments/search?max_results=1"
@@ -35,6 +38,51 @@ def test_readiness_fails_while_the_database_is_down_and_heals(server: Bakery) ->
     assert server.status()["state"] == "not ready"
     server.ssh("docker start mlflow-mysql-1")
     until(lambda: server.api(READY).status_code == 200, seconds=90, what="healed")
+
+
+# Into which 20 MiB fit beside what the spool leaves to the system.
+FILL = r"""
+free=$(df --output=avail --block-size=1 / | tail -n 1)
+fallocate --length $((free - (1 << 30) - (20 << 20))) /var/tmp/filled
+"""
+UPLOAD = """
+import json, mlflow
+answers = {}
+with mlflow.start_run():
+    for megabytes in (10, 30):
+        try:
+            mlflow.log_text("x" * (megabytes << 20), f"{megabytes}.txt")
+            answers[megabytes] = "ok"
+        except Exception as error:
+            answers[megabytes] = str(error)
+    mlflow.log_metric("loss", 0.25)
+print(json.dumps(answers))
+"""
+
+
+def uploads(bakery: Bakery, state: Path) -> dict[str, str]:
+    """Log a run with two artifacts and a metric, and return how the uploads ended."""
+    python = client_python(state.absolute() / "cache")
+    done = subprocess.run(
+        [python, "-c", UPLOAD], env={**os.environ, **bakery.client()},
+        check=False, text=True, capture_output=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_full_spool_fails_that_upload_only(server: Bakery, state: Path) -> None:
+    server.ssh(f"sh -c {shlex.quote(FILL)}")
+    try:
+        full = uploads(server, state)
+        spooled = server.ssh("find /var/lib/mlflow-spool -type f").split()
+    finally:
+        server.ssh("rm /var/tmp/filled")
+    assert full["10"] == "ok", full
+    assert "507" in full["30"], full
+    assert "spool is full" in full["30"], full
+    assert spooled == []
+    assert uploads(server, state) == {"10": "ok", "30": "ok"}
 
 
 def supervisor(bakery: Bakery, generation: int = 1) -> int:
