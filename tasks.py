@@ -41,7 +41,8 @@ def verb(**texts: str) -> Callable[[Callable[..., None]], Any]:
                 console.show_error(console.from_os(error))
                 raise Exit(code=errors.FAILED) from None
 
-        return task(help=texts)(guarded)
+        # `console` is the module here, so the verb has an underscore behind it.
+        return task(help=texts, name=body.__name__.rstrip("_"))(guarded)
 
     return make
 
@@ -232,6 +233,18 @@ def stop(context: Context, name: str | None = None, target: str | None = None) -
     stop_server(settings.load(name=name, target=target))
 
 
+@verb(**_NAME, gib="how large, in GiB; it never shrinks (default: the setting data_disk_gib)")
+def resize(
+    context: Context, name: str | None = None, target: str | None = None, gib: str = ""
+) -> None:
+    """Make the data disk larger, on the running server."""
+    from bakery.deploy import resize as resize_disk
+
+    wanted = _number("gib", gib) if gib else None
+    found = settings.load(name=name, target=target, data_disk_gib=wanted)
+    resize_disk(found, found.data_disk_gib)
+
+
 @verb(
     **_NAME,
     shell="bash (default), zsh, sh, fish, powershell or dotenv",
@@ -265,30 +278,59 @@ def _number(option: str, text: str) -> int:
     return int(text)
 
 
-@verb(**_NAME, service="mysql, migrate, mlflow, traefik or machine", lines="how many")
+@verb(
+    **_NAME,
+    service="mysql, migrate, mlflow, traefik or machine; also as a word: ./inv logs mysql",
+    lines="how many at most (default: 100, or all with --since)",
+    since="so long ago (90s, 10m, 2h, 1d), or a time such as 2026-11-23T08:30",
+    follow="go on with what is added, until Ctrl-C",
+)
 def logs(
     context: Context,
     name: str | None = None,
     target: str | None = None,
     service: str = "mlflow",
-    lines: str = "100",
+    lines: str = "",
+    since: str = "",
+    follow: bool = False,
 ) -> None:
-    """The end of a service's log."""
-    from bakery.status import logs as read_logs
+    """A service's log: its end, or all since a time."""
+    from bakery import inside
 
     found = settings.load(name=name, target=target)
-    sys.stdout.write(read_logs(found, service, _number("lines", lines)))
+    count = _number("lines", lines) if lines else None
+    raise Exit(code=inside.logs(found, service, lines=count, since=since, follow=follow))
 
 
-@verb(**_NAME, command="run this instead of a shell")
+@verb(**_NAME, command="run this instead of a shell; also as words: ./inv ssh df -h")
 def ssh(
     context: Context, name: str | None = None, target: str | None = None, command: str = ""
 ) -> None:
-    """Log in to the machine."""
-    from bakery.status import ssh_command
+    """Log in to the machine, or run a command in it; its exit code is ours."""
+    from bakery.inside import ssh_command
 
     found = settings.load(name=name, target=target)
-    raise Exit(code=console.hand_over(ssh_command(found, command)))
+    raise Exit(code=console.hand_over(ssh_command(found, command or context.remainder)))
+
+
+@verb(
+    **_NAME,
+    lines="how many at most (default: 100)",
+    follow="go on with what is added, until Ctrl-C",
+)
+def console_(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    lines: str = "",
+    follow: bool = False,
+) -> None:
+    """What the machine wrote to its console: for one that nobody can log in to."""
+    from bakery import inside
+
+    found = settings.load(name=name, target=target)
+    count = _number("lines", lines) if lines else None
+    raise Exit(code=inside.console(found, lines=count, follow=follow))
 
 
 @verb(**_NAME, list="only show what there is and where it lies", json="print it as JSON")

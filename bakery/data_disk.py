@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bakery import pool
-from bakery.errors import BakeryError
+from bakery.errors import BakeryError, InputError
 from bakery.run import run
 
 # What an older image cannot read once a newer one has changed it: the schema, MySQL's own files.
@@ -44,6 +44,52 @@ class DataDisk:
         with part.open("wb") as file:
             file.truncate(gib << 30)
         part.rename(self.path)
+
+    def grow(self, gib: int) -> bool:
+        """Make the disk larger, also under a machine; return whether it was smaller.
+
+        Raises:
+            InputError: It is larger: it never shrinks.
+        """
+        self.check_growth(gib)
+        if not self.path.exists() or self.path.stat().st_size == gib << 30:
+            return False
+        os.truncate(self.path, gib << 30)
+        words = ["losetup", "--noheadings", "--output", "NAME", "--associated"]
+        for loop in run([*words, self.path]).stdout.split():
+            run(["losetup", "--set-capacity", loop])
+        return True
+
+    def check_growth(self, gib: int) -> None:
+        """Refuse to make the disk smaller.
+
+        Raises:
+            InputError: It is larger than that.
+        """
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size > gib << 30:
+            raise InputError(
+                f"the data disk has {size / 2**30:g} GiB, and it never shrinks to {gib}",
+                hint=f"data_disk_gib = {-(-size >> 30)}, or leave it out",
+            )
+
+    def check_owner(self, uuid: str) -> None:
+        """Refuse a disk with something on it that is not this deployment's.
+
+        Raises:
+            InputError: Says what it is; it was not touched.
+        """
+        if not self.path.exists():
+            return
+        done = run(["blkid", "-p", "-o", "export", self.path], check=False)
+        found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        if done.returncode != 2 and found.get("UUID", "").lower() != uuid:
+            raise InputError(
+                f"{self.path} is not this deployment's data disk: it has"
+                f" {found.get('TYPE', 'several signatures')} {found.get('UUID', '')},"
+                f" wanted is ext4 {uuid}; it was not touched",
+                hint="put the right file in its place; another deployment's belongs to that name",
+            )
 
     def take_snapshot(self) -> None:
         """Copy the disk as it is; no machine may have it.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bakery import replace as replacement
+from bakery import resize as resizing
 from bakery import rotate
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
@@ -43,6 +44,7 @@ def deploy(
             with step("Artifact store (Azurite)"):
                 target.start_storage()
             target.data.make(settings.data_disk_gib)
+            _grow(target)
             replacement.recover(target)
             if target.up_to_date(chosen) and not replace:
                 _start_again(target)
@@ -137,6 +139,20 @@ def rollback(settings: Settings) -> Server:
         return target.server()
 
 
+def resize(settings: Settings, gib: int) -> None:
+    """Make the data disk of what serves so large; nothing to do when it is.
+
+    Raises:
+        InputError: It would become smaller, nothing is deployed, or it is stopped.
+        BakeryError: The server did not take it; what is on the disk is as it was.
+    """
+    DeploymentFolder(settings.state_dir, settings.name).deployed()
+    with LocalTarget.opened(settings) as target:
+        resizing.resize(target, serving(target), gib)
+    if settings.data_disk_gib != gib:
+        note(f"data_disk_gib = {gib} in bakery.toml says so to the next deploy, too")
+
+
 def serving(target: LocalTarget) -> Generation:
     """Return the generation that serves, after what was cut off was brought to its end.
 
@@ -172,6 +188,17 @@ def _bring_up(target: LocalTarget) -> None:
     with step("Network and artifact store"):
         target.bring_up_network()
         target.start_storage()
+
+
+def _grow(target: LocalTarget) -> None:
+    """Let the data disk follow its setting, if there is one."""
+    if "data_disk_gib" not in target.settings.model_fields_set:
+        return
+    gib, current = target.settings.data_disk_gib, target.deployment.generation
+    if current and target.running(current) and target.deployment.pending is None:
+        resizing.resize(target, current, gib)
+    else:
+        target.data.grow(gib)
 
 
 def _start_again(target: LocalTarget) -> None:

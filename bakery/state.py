@@ -1,6 +1,7 @@
 """What a deployment remembers on this host: one JSON file of facts and one of secrets."""
 
 import contextlib
+import difflib
 import fcntl
 import json
 import os
@@ -164,7 +165,11 @@ class DeploymentFolder:
         """
         found = self.load()
         if found is None:
-            raise InputError(f"no deployment is called {self.name}", hint="./inv up")
+            names = [path.parent.name for path in self.path.parent.glob("*/deployment.json")]
+            near = difflib.get_close_matches(self.name, names, n=3, cutoff=0.5)
+            others = near or sorted(names)[:3]
+            hint = f"there is {', '.join(others)}; a new one: ./inv up" if others else "./inv up"
+            raise InputError(f"no deployment is called {self.name}", hint=hint)
         return found
 
     def save(self, deployment: Deployment) -> None:

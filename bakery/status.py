@@ -1,18 +1,21 @@
 """Looking at a deployment without changing it."""
 
+import re
 from typing import Any
 
 from bakery import checks, env, pool, ssh, tls
 from bakery.backup import last_backup
-from bakery.errors import BakeryError, InputError
+from bakery.errors import BakeryError
+from bakery.log import warn
 from bakery.manifest import Catalogue, Manifest
 from bakery.settings import Settings
 from bakery.state import Deployment, DeploymentFolder, Event, Pending
 from bakery.targets.base import Server
 from bakery.targets.local import LocalTarget
 
-_SERVICES = ("mysql", "migrate", "mlflow", "traefik")
 _READY_SECONDS = 5
+_NEARLY_FULL = 90
+_DATABASE = "/var/lib/mlflow-data/mysql/data"
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -21,7 +24,7 @@ def status(settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    target = _look_at(settings)
+    target = look_at(settings)
     deployment, pending = target.deployment, target.deployment.pending
     new = pending.generation if pending and target.running(pending.generation) else None
     server = target.server(new)
@@ -42,7 +45,8 @@ def status(settings: Settings) -> dict[str, Any]:
         "ca_file": server.ca_file and str(server.ca_file),
         "certificate_expires": _expiry(target),
         "containers": _containers(server) if running else {},
-        "data_disk": _disk_usage(server) if running else None,
+        "data_disk": _data_disk(server) if running else None,
+        "database": _database_size(server) if running else None,
         "last_backup": last_backup(server.ssh) if running else None,
     }
 
@@ -62,36 +66,7 @@ def client_environment(settings: Settings, *, password: bool) -> dict[str, str]:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    return env.client_variables(_look_at(settings).server(), password=password)
-
-
-def logs(settings: Settings, service: str, lines: int) -> str:
-    """Return the end of a service's log, or of the machine's journal.
-
-    Raises:
-        InputError: There is no such service.
-        BakeryError: The machine does not answer.
-    """
-    if service not in (*_SERVICES, "machine"):
-        raise InputError(
-            f"there is no service {service}", hint=f"one of {', '.join(_SERVICES)}, machine"
-        )
-    words = ["sudo", "docker", "logs", "--timestamps", "--tail", str(lines), f"mlflow-{service}-1"]
-    if service == "machine":
-        words = ["sudo", "journalctl", "--no-pager", "--lines", str(lines)]
-    done = ssh.command(_look_at(settings).server().ssh, words)
-    if done.returncode != 0:
-        raise BakeryError(
-            f"no log of {service} could be read", hint="./inv status", tail=done.stderr
-        )
-    return done.stdout + done.stderr
-
-
-def ssh_command(settings: Settings, command: str) -> list[str]:
-    """Return the argv that logs in to the machine; `command` goes to its shell as it is."""
-    access = _look_at(settings).server().ssh
-    words = ["ssh", *access.options, "-p", str(access.port), f"{access.user}@{access.host}"]
-    return [*words, "--", command] if command else words
+    return env.client_variables(look_at(settings).server(), password=password)
 
 
 def images(settings: Settings) -> list[tuple[Manifest, str]]:
@@ -113,7 +88,12 @@ def _deployed(manifest: Manifest, deployments: list[Deployment | None]) -> str:
     )
 
 
-def _look_at(settings: Settings) -> LocalTarget:
+def look_at(settings: Settings) -> LocalTarget:
+    """Return a deployment to look at, without its lock and its disks.
+
+    Raises:
+        InputError: Nothing is deployed under this name.
+    """
     DeploymentFolder(settings.state_dir, settings.name).deployed()
     return LocalTarget.seen(settings)
 
@@ -144,7 +124,31 @@ def _containers(server: Server) -> dict[str, str]:
     return {row[0].removeprefix("mlflow-").removesuffix("-1"): row[1] for row in rows}
 
 
-def _disk_usage(server: Server) -> str:
-    words = ["df", "--output=pcent", "/var/lib/mlflow-data"]
+def room_left(server: Server) -> tuple[int, int] | None:
+    """Return how much of the data disk is used, in percent, and its size in MiB; None if unknown.
+
+    At 90 % it warns: a full one refuses what is logged.
+    """
+    words = ["df", "--output=pcent,size", "--block-size=MiB", "/var/lib/mlflow-data"]
     done = ssh.command(server.ssh, words)
-    return done.stdout.splitlines()[-1].strip() + " used" if done.returncode == 0 else "unknown"
+    found = re.findall(r"(\d+)% +(\d+)MiB", done.stdout)
+    if not found:
+        return None
+    used, size = (int(number) for number in found[-1])
+    if used >= _NEARLY_FULL:
+        warn(
+            f"the data disk is {used} % full; at 100 % the server refuses what is logged:"
+            f" ./inv resize makes it larger, ./inv backup --list shows old backups"
+        )
+    return used, size
+
+
+def _data_disk(server: Server) -> str:
+    room = room_left(server)
+    return f"{room[0]}% of {room[1] / 1024:.1f} GiB used" if room else "unknown"
+
+
+def _database_size(server: Server) -> str:
+    words = ["sudo", "du", "--summarize", "--block-size=MiB", f"{_DATABASE}/mlflow"]
+    done = ssh.command(server.ssh, words)
+    return f"{done.stdout.partition('M')[0]} MiB" if done.returncode == 0 else "unknown"

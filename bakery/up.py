@@ -6,6 +6,7 @@ from bakery.deploy import deploy
 from bakery.errors import BakeryError, InputError
 from bakery.log import step
 from bakery.settings import Settings
+from bakery.status import room_left
 from bakery.targets.base import Server
 from bakery.targets.local import LocalTarget
 
@@ -42,6 +43,7 @@ def check_server(settings: Settings) -> list[checks.CheckResult]:
         server = target.server()
         if not target.running():
             raise InputError(f"{server.name} is stopped", hint="./inv start")
+    room_left(server)
     with step("Check: HTTPS from outside"):
         results = checks.check_server(server, cache=settings.state_dir.absolute() / "cache")
     with step("Check: inside the machine (testinfra)"):

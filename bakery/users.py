@@ -1,6 +1,5 @@
 """Who may log in, and the change of passwords and of the storage key."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +14,6 @@ from bakery.state import DeploymentFolder, Secrets
 from bakery.targets.local import LocalTarget
 
 _SECONDS = 60
-_RELOADED = 5
-"""Seconds after which Traefik has read its files anew; it waits up to 2."""
 
 
 def listed(settings: Settings) -> list[str]:
@@ -70,8 +67,14 @@ def remove(settings: Settings, name: str) -> None:
         users = {user: one for user, one in secrets.users.items() if user != name}
         kept = {user: one for user, one in secrets.passwords.items() if user != name}
         _save_and_tell(target, secrets.model_copy(update={"users": users, "passwords": kept}))
-        # Their password is not known here, so nothing can be asked.
-        time.sleep(_RELOADED)
+        # Their password is not known here, so Traefik is asked which environment it has read.
+        with step(f"Wait until {name} is refused"):
+            serial = target.deployment.environment_serial
+            if not checks.wait_serial(target.server(), serial, seconds=_SECONDS):
+                raise BakeryError(
+                    f"Traefik did not read the new logins within {_SECONDS} s",
+                    hint="./inv logs traefik; an image of before can be replaced: ./inv deploy",
+                )
 
 
 def change(

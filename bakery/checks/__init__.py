@@ -10,13 +10,20 @@ from pydantic import SecretStr
 from bakery import ssh
 from bakery.checks import https, ports, tls
 from bakery.checks.client import round_trip
-from bakery.checks.door import READY, Door, Login, ask, front
+from bakery.checks.door import READY, SERIAL, Door, Login, ask, front
 from bakery.checks.machine import check_machine
 from bakery.checks.result import CheckResult, measure
 from bakery.log import step
 from bakery.targets.base import Server
 
-__all__ = ["CheckResult", "check_machine", "check_server", "wait_login", "wait_ready"]
+__all__ = [
+    "CheckResult",
+    "check_machine",
+    "check_server",
+    "wait_login",
+    "wait_ready",
+    "wait_serial",
+]
 
 _AT_THE_DOOR: list[tuple[str, Callable[[Door], str]]] = [
     ("name leads to the address", https.name_resolves),
@@ -61,6 +68,20 @@ def wait_login(
             return False
 
     return ssh.wait(answered, seconds=seconds)
+
+
+def wait_serial(server: Server, serial: int, *, seconds: float) -> bool:
+    """Wait until Traefik has read an environment of at least this serial; return whether it did."""
+    door = front(server)
+
+    def read() -> bool:
+        try:
+            told = ask(door, READY, login=door.login).headers.get(SERIAL, "")
+        except OSError:
+            return False
+        return told.isdigit() and int(told) >= serial
+
+    return ssh.wait(read, seconds=seconds)
 
 
 def check_server(server: Server, *, cache: Path) -> list[CheckResult]:

@@ -14,6 +14,8 @@ from bakery.targets.base import Server
 
 READY = "/api/2.0/mlflow/experiments/search?max_results=1"
 """Reads the database; /health does not."""
+SERIAL = "X-Bakery-Serial"
+"""The header that tells, with a login only, which environment Traefik has read."""
 
 
 @dataclass(frozen=True)

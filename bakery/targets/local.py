@@ -88,6 +88,10 @@ class LocalTarget:
                 " ./inv deploy --new-data-disk, then ./inv restore newest",
             )
 
+        self.data.check_owner(self.deployment.data_disk_uuid)
+        if "data_disk_gib" in self.settings.model_fields_set:
+            self.data.check_growth(self.settings.data_disk_gib)
+
     def settle(self) -> None:
         """Fix the deployment's name, addresses and secrets; those given win over those kept."""
         deployment, settings = self.deployment, self.settings
@@ -315,6 +319,11 @@ class LocalTarget:
         words = ["sudo", "journalctl", "--no-pager", "--lines=20", "--output=cat"]
         words += ["--unit=mlflow.service", "--unit=mlflow-data-disk.service"]
         return ssh.command(self.ssh(generation), words, timeout=15).stdout.strip()
+
+    def console(self, generation: Generation) -> str:
+        """Return what the machine wrote to its console since it was last started."""
+        console = self.spec(generation).console
+        return console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bakery.data_disk import DataDisk, read_file
-from bakery.errors import BakeryError
+from bakery.errors import BakeryError, InputError
 
 RECORD = "state/migration.json"
 MYSQL = "mysql/data/mysql_upgrade_history"
@@ -43,6 +43,49 @@ def test_it_is_made_once(tmp_path: Path) -> None:
     made.path.write_bytes(b"served")
     made.make(1)
     assert made.path.read_bytes() == b"served"
+
+
+def test_it_grows_and_never_shrinks(tmp_path: Path) -> None:
+    made = DataDisk(tmp_path / "x.raw")
+    made.make(1)
+    made.path.open("r+b").write(b"served")
+    assert not made.grow(1)
+    assert made.grow(3)
+    assert made.path.stat().st_size == 3 << 30
+    with pytest.raises(InputError, match="has 3 GiB, and it never shrinks to 2") as refused:
+        made.grow(2)
+    assert "data_disk_gib = 3" in refused.value.hint
+    assert made.path.stat().st_size == 3 << 30
+    assert made.path.open("rb").read(6) == b"served"
+
+
+def test_what_uses_it_sees_it_grow(tmp_path: Path) -> None:
+    made = DataDisk(tmp_path / "x.raw")
+    made.make(1)
+    words = ["losetup", "--find", "--show", str(made.path)]
+    loop = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        made.grow(2)
+        size = subprocess.run(
+            ["/sbin/blockdev", "--getsize64", loop], check=True, capture_output=True, text=True
+        ).stdout
+        assert int(size) == 2 << 30
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+def test_only_our_own_disk_is_taken(data: DataDisk, tmp_path: Path) -> None:
+    words = ["/sbin/blkid", "-p", "-o", "value", "-s", "UUID", str(data.path)]
+    uuid = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    data.check_owner(uuid)
+    before = data.path.read_bytes()
+    with pytest.raises(InputError, match=f"it has ext4 {uuid}, wanted is ext4 0000"):
+        data.check_owner("0000")
+    assert data.path.read_bytes() == before
+    DataDisk(tmp_path / "none").check_owner("0000")
+    empty = DataDisk(tmp_path / "empty.raw")
+    empty.make(1)
+    empty.check_owner("0000")
 
 
 def test_files_are_read_where_the_file_system_begins(data: DataDisk, tmp_path: Path) -> None:

@@ -231,11 +231,13 @@ def opened(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(LocalTarget, "opened", there)
     monkeypatch.setattr(users, "serving", lambda _: GENERATION)
-    monkeypatch.setattr(users, "_RELOADED", 0)
     monkeypatch.setattr(DeploymentFolder, "deployed", lambda _: world.state)
     monkeypatch.setattr(DeploymentFolder, "load_secrets", lambda _: world.secrets)
     # What Traefik says of a login, from what it was given.
     monkeypatch.setattr(checks, "wait_login", lambda *_, **__: True)
+    monkeypatch.setattr(
+        checks, "wait_serial", lambda _, serial, **__: world.rendered["serial"] >= serial
+    )
     return world
 
 
@@ -251,6 +253,16 @@ def test_users_are_added_listed_and_removed(opened: World) -> None:
     assert opened.secrets.passwords == {}
     users.remove(SETTINGS, "bob")
     assert set(opened.rendered["users"]) == {"mlflow", "ann", "cy"}
+
+
+def test_a_removal_that_traefik_does_not_read_is_no_success(
+    opened: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users.add(SETTINGS, "bob", None, show=True)
+    monkeypatch.setattr(checks, "wait_serial", lambda *_, **__: False)
+    with pytest.raises(BakeryError, match="did not read the new logins"):
+        users.remove(SETTINGS, "bob")
+    assert "bob" not in opened.secrets.users
 
 
 @pytest.mark.parametrize("name", ["mlflow", "nobody"])

@@ -118,3 +118,15 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert file.read_text() == "neü"
     write_atomically(file, "once more")
     assert [path.name for path in file.parent.iterdir()] == ["file"]
+
+
+def test_the_nearest_names_are_shown(tmp_path: Path) -> None:
+    for name in ("mlflow", "mlfow2", "other"):
+        DeploymentFolder(tmp_path, name).save(Deployment(name=name))
+    with pytest.raises(InputError, match="no deployment is called mlfow") as refused:
+        DeploymentFolder(tmp_path, "mlfow").deployed()
+    assert "mlfow2, mlflow" in refused.value.hint
+    assert "other" not in refused.value.hint
+    with pytest.raises(InputError) as refused:
+        DeploymentFolder(tmp_path, "zzzz").deployed()
+    assert "mlflow, mlfow2, other" in refused.value.hint

@@ -60,7 +60,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def fine(words: list[str]) -> Done:
     answers = {
-        "df": "Use%\n  7%\n",
+        "df": "Use% 1M-blocks\n  7%  16000MiB\n",
+        "du": "34M\t/var/lib/mlflow-data/mysql/data/mlflow\n",
         "docker": "mlflow-mysql-1\tUp 2 minutes\nmlflow-mlflow-1\tExited\n",
         "last": '{"name": "x-1", "created": "2026-11-23T02:30:00Z"}\n',
     }
@@ -88,7 +89,8 @@ def test_a_ready_machine(settings: Settings, machine: Callable[..., None]) -> No
     found = status.status(settings)
     assert found["state"] == "ready"
     assert found["containers"] == {"mysql": "Up 2 minutes", "mlflow": "Exited"}
-    assert found["data_disk"] == "7% used"
+    assert found["data_disk"] == "7% of 15.6 GiB used"
+    assert found["database"] == "34 MiB"
     assert found["last_backup"]["name"] == "x-1"
 
 
@@ -96,8 +98,24 @@ def test_a_machine_that_does_not_answer(settings: Settings, machine: Callable[..
     machine(down, ready=False)
     found = status.status(settings)
     assert (found["state"], found["containers"]) == ("not ready", {})
-    assert found["data_disk"] == "unknown"
+    assert (found["data_disk"], found["database"]) == ("unknown", "unknown")
     assert found["last_backup"] is None
+
+
+@pytest.mark.parametrize(("used", "warned"), [(89, False), (90, True), (100, True)])
+def test_a_data_disk_that_is_nearly_full(
+    settings: Settings,
+    machine: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    used: int,
+    warned: bool,
+) -> None:
+    full = Done([], 0, f"Use% 1M-blocks\n {used}%  974MiB\n", "")
+    machine(lambda words: full if "df" in words else fine(words))
+    status.status(settings)
+    said = capsys.readouterr().err
+    assert ("warning: the data disk is" in said) is warned
+    assert ("./inv resize" in said) is warned
 
 
 def test_a_certificate_of_the_user_s_that_is_not_named_now(
@@ -127,32 +145,6 @@ def test_the_environment_has_the_password_only_when_asked(settings: Settings) ->
     hidden = status.client_environment(settings, password=False)
     assert "pa55word" not in str(hidden)
     assert env.render_env(hidden, "sh")
-
-
-def test_logs(settings: Settings, machine: Callable[..., None]) -> None:
-    asked: list[list[str]] = []
-
-    def said(words: list[str]) -> Done:
-        asked.append(words)
-        return Done(words, 0, "out\n", "err\n")
-
-    machine(said)
-    assert status.logs(settings, "traefik", 5) == "out\nerr\n"
-    assert asked[0][-3:] == ["--tail", "5", "mlflow-traefik-1"]
-    assert status.logs(settings, "machine", 5)
-    assert "journalctl" in asked[1]
-    with pytest.raises(InputError, match="there is no service x"):
-        status.logs(settings, "x", 5)
-    machine(down)
-    with pytest.raises(BakeryError, match="no log of mysql") as failed:
-        status.logs(settings, "mysql", 5)
-    assert failed.value.tail == "No route to host"
-
-
-def test_the_words_of_ssh(settings: Settings) -> None:
-    plain = status.ssh_command(settings, "")
-    assert plain[-1] == "bakery@10.88.0.7", "the third generation's own address"
-    assert status.ssh_command(settings, "ls 'a b'") == [*plain, "--", "ls 'a b'"]
 
 
 def test_images_know_where_they_are_deployed(settings: Settings) -> None:

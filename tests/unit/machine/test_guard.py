@@ -105,6 +105,37 @@ def test_the_version_decides_about_a_feature() -> None:
         mke2fs_version("")
 
 
+def test_the_size_of_a_file_system() -> None:
+    text = "Inode count: 9\nBlock count:              262144\nBlock size:               4096\n"
+    assert guard.file_system_size(text) == (262144, 4096)
+    with pytest.raises(MachineError):
+        guard.file_system_size("Block size: 4096")
+
+
+@pytest.mark.parametrize(
+    ("mib", "mounted", "done"),
+    [
+        (64, False, []),
+        (64, True, []),
+        (65, False, [["e2fsck", "-p", "-f"], ["resize2fs"]]),
+        (65, True, [["resize2fs"]]),
+    ],
+)
+def test_a_file_system_grows_with_its_device(
+    monkeypatch: pytest.MonkeyPatch, mib: int, mounted: bool, done: list[list[str]]
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        asked.append(command[:-1])
+        said = {"dumpe2fs": "Block count: 16384\nBlock size: 4096\n", "blockdev": f"{mib << 20}\n"}
+        return subprocess.CompletedProcess[str](command, 0, said.get(command[0], ""), "")
+
+    monkeypatch.setattr(guard, "_run", run)
+    guard.grow("/dev/x", mounted=mounted)
+    assert asked[2:] == done
+
+
 def test_a_refusal_is_loud_and_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert guard.main(["--environment", str(tmp_path / "none")]) == 1
     assert "REFUSED" in capsys.readouterr().err

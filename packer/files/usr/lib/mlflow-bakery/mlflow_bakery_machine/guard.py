@@ -163,13 +163,13 @@ def make_file_system(device: str, uuid: str) -> None:
     _flush(device)
 
 
-def check_file_system(device: str) -> None:
-    """Replay the journal and repair what is safe to repair.
+def check_file_system(device: str, *options: str) -> None:
+    """Replay the journal and repair what is safe to repair; with the option -f look at all of it.
 
     Raises:
         MachineError: The file system needs a person.
     """
-    done = _run(["e2fsck", "-p", device])
+    done = _run(["e2fsck", "-p", *options, device])
     if done.returncode not in (0, 1):
         raise MachineError(
             "e2fsck -p {} ended with {}: {}. It was not mounted; look at it with e2fsck -n.".format(
@@ -184,6 +184,34 @@ def mount(device: str, target: Path) -> None:
     # By path: without udev there is no name for a label or a UUID.
     options = "noatime,nodev,nosuid,noexec"
     _must(["mount", "-t", "ext4", "-o", options, device, str(target)])
+
+
+def grow(device: str, *, mounted: bool) -> None:
+    """Let the file system take all of its device, if that has become larger.
+
+    Raises:
+        MachineError: It cannot; when it is mounted, this takes a right that not every host grants.
+    """
+    blocks, size = file_system_size(_must(["dumpe2fs", "-h", device]))
+    if int(_must(["blockdev", "--getsize64", device])) // size <= blocks:
+        return
+    if not mounted:
+        check_file_system(device, "-f")  # resize2fs insists
+    _must(["resize2fs", device])
+    _say("{} has grown".format(device))
+
+
+def file_system_size(text: str) -> Tuple[int, int]:
+    """Return the number of blocks and their size in bytes, as `dumpe2fs -h` tells them.
+
+    Raises:
+        MachineError: It does not.
+    """
+    found = [re.search(name + r":\s+(\d+)", text) for name in ("Block count", "Block size")]
+    if not all(found):
+        raise MachineError("dumpe2fs does not tell a size")
+    blocks, size = (int(one.group(1)) for one in found if one)
+    return blocks, size
 
 
 def mounted_device(target: Path) -> Optional[str]:
@@ -203,6 +231,7 @@ def attach(*, uuid: str, first: bool, target: Path, candidates: Sequence[str]) -
     if current is not None:
         if probe_device(current).uuid != uuid:
             raise MachineError("{} is mounted from {}, not from ours".format(target, current))
+        grow(current, mounted=True)
         return "{} is mounted already".format(current)
     probes = [probe_device(device) for device in wait_for_devices(candidates)]
     probe = choose_device(probes, uuid)
@@ -211,6 +240,7 @@ def attach(*, uuid: str, first: bool, target: Path, candidates: Sequence[str]) -
         _say("making the file system on {}".format(probe.device))
         make_file_system(probe.device, uuid)
     check_file_system(probe.device)
+    grow(probe.device, mounted=False)
     mount(probe.device, target)
     return "mounted {} ({})".format(probe.device, uuid)
 
@@ -269,12 +299,13 @@ def _run(command: List[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _must(command: List[str]) -> None:
+def _must(command: List[str]) -> str:
     done = _run(command)
     if done.returncode != 0:
         raise MachineError(
             "{} ended with {}: {}".format(command[0], done.returncode, done.stderr.strip())
         )
+    return done.stdout
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from mlflow_bakery_machine.quoting import (
 MYSQL, MLFLOW, TRAEFIK = 999, 1001, 1002
 SCHEMA = "mlflow"
 COLLATION = "utf8mb4_0900_as_cs"  # As in my.cnf and migrate.py.
+SERIAL = "X-Bakery-Serial"
 
 # Refused whoever asks: the counters of all users, the assistant that trusts forwarded headers,
 # and the gateway, which would make requests on behalf of others.
@@ -179,7 +180,7 @@ def _routers(environment: Environment) -> Dict[str, Any]:
         "denied": _router(host + " && ({})".format(denied), 300, ["limit", "headers", "deny"], tls),
         # The only path without a login, and only exactly this one.
         "health": _router(host + " && Path(`/health`)", 200, ["limit", "headers"], tls),
-        "mlflow": _router(host, 100, ["limit", "headers", "login"], tls),
+        "mlflow": _router(host, 100, ["limit", "headers", "login", "serial"], tls),
     }
 
 
@@ -205,6 +206,8 @@ def _middlewares(environment: Environment) -> Dict[str, Any]:
                 "headerField": "X-WebAuth-User",
             }
         },
+        # Says, to those who may log in, which environment it is that Traefik has read.
+        "serial": {"headers": {"customResponseHeaders": {SERIAL: str(environment.serial)}}},
         # Clients log in bursts; this is against a flood, not against use.
         "limit": {"rateLimit": {"average": 300, "burst": 600}},
         # No client has this address.
