@@ -126,7 +126,7 @@ def _ways(server: Server) -> Iterator[list[Way]]:
 @contextmanager
 def _forwarded(server: Server) -> Iterator[int]:
     """Give a port on this host that leads to MLflow's container."""
-    template = '{{(index .NetworkSettings.Networks "mlflow_edge").IPAddress}}'
+    template = '{{(index .NetworkSettings.Networks "mlflow_front").IPAddress}}'
     words = ["sudo", "docker", "inspect", "--format", template, "mlflow-mlflow-1"]
     found = ssh.command(server.ssh, words)
     if found.returncode != 0:

@@ -119,10 +119,40 @@ def test_memory_is_limited(host: Host, running: Containers) -> None:
 def test_mysql_is_on_no_network_that_leads_out(host: Host, running: Containers) -> None:
     networks = {name: set(one["NetworkSettings"]["Networks"]) for name, one in running.items()}
     assert networks["mysql"] == {"mlflow_db"}
-    assert networks["traefik"] == {"mlflow_edge"}
+    assert networks["traefik"] == {"mlflow_edge", "mlflow_front"}
     internal = "docker network inspect --format '{{.Internal}}' "
-    assert said(host, internal + "mlflow_db") == "true"
+    assert said(host, internal + "mlflow_db") == said(host, internal + "mlflow_front") == "true"
     assert said(host, internal + "mlflow_edge") == "false"
+
+
+def test_only_mlflow_s_packets_reach_the_metadata_service(host: Host, running: Containers) -> None:
+    assert dropped(host, running["traefik"]) > 0
+    # The control: by the same probe MLflow's pass, whether anybody answers or not.
+    assert dropped(host, running["mlflow"]) == 0
+    # MySQL has no route at all, where Traefik would have waited for an answer.
+    refusal = ask_metadata(host, running["mysql"])
+    assert "unreachable" in refusal, refusal
+
+
+def ask_metadata(host: Host, container: dict[str, Any]) -> str:
+    """Send a packet to the metadata service from a container's network; what the shell says."""
+    probe = "timeout 1 bash -c ': </dev/tcp/169.254.169.254/80'"
+    pid = container["State"]["Pid"]
+    return str(host.run(f"nsenter --target {pid} --net {probe}").stderr)
+
+
+def dropped(host: Host, container: dict[str, Any]) -> int:
+    """Return how many packets of a container to the metadata service were dropped."""
+    before = dropped_so_far(host)
+    ask_metadata(host, container)
+    return dropped_so_far(host) - before
+
+
+def dropped_so_far(host: Host) -> int:
+    rows = lines(host, "iptables --wait --list DOCKER-USER --numeric --verbose --exact")
+    counts = [row.split()[0] for row in rows if "169.254.169.254" in row]
+    assert len(counts) == 1, rows
+    return int(counts[0])
 
 
 def test_logs_are_bounded(host: Host, containers: Containers) -> None:

@@ -96,14 +96,25 @@ def test_each_variable_is_rendered() -> None:
 def test_the_database_is_reached_from_inside_only() -> None:
     assert COMPOSE["networks"]["db"] == {"internal": True}
     assert SERVICES["mysql"]["networks"] == ["db"]
-    assert SERVICES["traefik"]["networks"] == ["edge"]
+    assert SERVICES["traefik"]["networks"] == ["edge", "front"]
+
+
+def test_each_way_out_is_one_container_s_and_only_mlflow_s_leads_to_the_metadata_service() -> None:
+    ways = {name for name, one in COMPOSE["networks"].items() if not one.get("internal")}
+    used = {name: ways & set(one.get("networks", [])) for name, one in SERVICES.items()}
+    assert used["mlflow"] == used["blob"] == {"out"}
+    assert used["traefik"] == {"edge"}
+    assert used["mysql"] == used["migrate"] == used["scratch"] == set()
+    bridge = COMPOSE["networks"]["out"]["driver_opts"]["com.docker.network.bridge.name"]
+    unit = (ROOT / "packer/files/etc/systemd/system/mlflow-metadata.service").read_text()
+    assert f"! --in-interface {bridge} --destination 169.254.169.254 --jump DROP" in unit
 
 
 def test_the_tools_of_backups_do_not_run_with_the_server() -> None:
     assert sorted(TOOLS) == ["blob", "scratch"]
     assert SERVICES["scratch"]["network_mode"] == "none"
     assert "networks" not in SERVICES["scratch"]
-    assert SERVICES["blob"]["networks"] == ["edge"]
+    assert SERVICES["blob"]["networks"] == ["out"]
 
 
 def test_mlflow_is_set_up_as_the_facts_demand() -> None:
