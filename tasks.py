@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 
 from invoke import Context, Exit, task
 
-from bakery import console, errors, settings
+from bakery import console, errors, settings, usage
+
+usage.refuse_clearly()
 
 _NAME = {
     "name": "the deployment (default: mlflow)",

@@ -113,6 +113,37 @@ def test_a_bad_file(
     assert not state.exists()
 
 
+WORDS = [
+    (["stauts"], "there is no verb stauts", "did you mean status?"),
+    (["--help", "deplyo"], "there is no verb deplyo", "did you mean deploy?"),
+    (["xyzzy"], "there is no verb xyzzy", "./inv --list"),
+    (["destroy", "mlflow"], "there is no verb mlflow", "./inv destroy --help"),
+    (["deploy", "--imge", "x"], "deploy has no option --imge", "did you mean --image?"),
+    (["deploy", "--zzz"], "deploy has no option --zzz", "./inv deploy --help"),
+    (["--nam", "x", "status"], "--nam: options come after the verb", "./inv --list"),
+    (["logs", "--lines"], "logs: --lines needs a value", "./inv logs --help"),
+    (["deploy", "--image"], "deploy: --image needs a value", "./inv deploy --help"),
+    (["restore"], "restore needs to be told: backup", "./inv restore --help"),
+    (["status", "--json=x"], "there is no verb x", "./inv status --help"),
+]
+
+
+@pytest.mark.parametrize(("words", "told", "hint"), WORDS, ids=str)
+def test_misspelt_words_are_refused_with_the_nearest(
+    inv: Inv, words: list[str], told: str, hint: str
+) -> None:
+    said = inv(*words)
+    assert told in refused(said)
+    assert hint in said.err.splitlines()[1]
+
+
+def test_plain_invoke_refuses_alike() -> None:
+    words = [str(Path(sys.executable).with_name("invoke")), "--search-root", str(PROJECT), "stauts"]
+    done = subprocess.run(words, check=False, text=True, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no verb stauts\n  hint: did you mean status?\n"
+
+
 OPTIONS = [
     (["bake", "--base", "arch"], "base: "),
     (["bake", "--driver", "vmware"], "driver: "),
