@@ -1,0 +1,40 @@
+"""What stands behind a storage account: nothing here, or a real Azurite."""
+
+from typing import Protocol
+
+
+class Stores(Protocol):
+    """The data plane of storage accounts."""
+
+    def set_keys(self, account: str, keys: tuple[str, str]) -> None:
+        """Accept these keys for an account, and no others."""
+
+    def remove(self, account: str) -> None: ...
+    def endpoint(self, account: str) -> str:
+        """Return the account's Blob endpoint, with a slash at its end."""
+
+    def make_container(self, account: str, key: str, name: str) -> None: ...
+    def delete_container(self, account: str, key: str, name: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class NoStores:
+    """Accounts that hold nothing."""
+
+    def set_keys(self, account: str, keys: tuple[str, str]) -> None:
+        pass
+
+    def remove(self, account: str) -> None:
+        pass
+
+    def endpoint(self, account: str) -> str:
+        return f"https://{account}.blob.core.windows.net/"
+
+    def make_container(self, account: str, key: str, name: str) -> None:
+        pass
+
+    def delete_container(self, account: str, key: str, name: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
