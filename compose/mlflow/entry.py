@@ -10,6 +10,7 @@ import importlib
 import multiprocessing
 import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -50,6 +51,26 @@ def forget_connections() -> None:
     handlers._tracking_store = handlers._model_registry_store = None
 
 
+def answer_at_once() -> None:
+    """Send each answer as it is written.
+
+    uvicorn sends head and body apart, and the kernel would keep the body back until the client's
+    delayed acknowledgement: 40 ms for each request. asyncio turns that off, but not for sockets
+    such as uvicorn makes for its workers, which do not name their protocol.
+    """
+    import uvicorn.config
+
+    bind = uvicorn.config.Config.bind_socket
+
+    def bound(config: Any) -> socket.socket:
+        listening: socket.socket = bind(config)
+        # What is accepted from it inherits this.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+
+    uvicorn.config.Config.bind_socket = bound
+
+
 def serve(command: Sequence[str], *, extra_env: dict[str, str], **_: Any) -> NoReturn:
     """Run uvicorn here instead of in a new process, which is what `mlflow server` asks for."""
     import uvicorn._subprocess
@@ -57,6 +78,7 @@ def serve(command: Sequence[str], *, extra_env: dict[str, str], **_: Any) -> NoR
 
     os.environ.update(extra_env)
     forget_connections()
+    answer_at_once()
     # Objects that are never looked at again by the collector stay in shared pages.
     gc.collect()
     gc.freeze()

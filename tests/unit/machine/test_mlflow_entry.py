@@ -29,7 +29,7 @@ class Engine:
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """Put empty modules where MLflow and uvicorn would be."""
-    names = ["mlflow.server.handlers", "uvicorn.main", "uvicorn._subprocess"]
+    names = ["mlflow.server.handlers", *(f"uvicorn.{n}" for n in ("_subprocess", "config", "main"))]
     names += [f"mlflow.store.{part}.sqlalchemy_store" for part in ("tracking", "model_registry")]
     made: dict[str, ModuleType] = {}
     for name in sorted({".".join(n.split(".")[:i]) for n in names for i in range(1, 5)}):
@@ -38,7 +38,30 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
         parent, _, child = name.rpartition(".")
         if parent:
             setattr(made[parent], child, made[name])
+    made["uvicorn.config"].__dict__["Config"] = type("Config", (), {"bind_socket": listening})
     return made
+
+
+def listening(_config: object) -> socket.socket:
+    """Listen as uvicorn does for its workers: with a socket that does not name its protocol."""
+    made = socket.socket(socket.AF_INET)
+    made.bind(("127.0.0.1", 0))
+    made.listen()
+    return made
+
+
+def sends_at_once(server: socket.socket) -> bool:
+    """Return whether what the server accepts sends small pieces without waiting."""
+    with server, socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
+        assert accepted.proto == 0, "asyncio does not know it as TCP"
+        return bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+def test_answers_are_not_kept_back(modules: dict[str, ModuleType]) -> None:
+    config = modules["uvicorn.config"].__dict__["Config"]
+    assert not sends_at_once(config().bind_socket())
+    entry.answer_at_once()
+    assert sends_at_once(config().bind_socket())
 
 
 def test_workers_are_forked_without_a_shared_connection(
