@@ -1,6 +1,7 @@
 """The verbs: parse, call, print, exit code. `./inv --list` shows them."""
 
 import functools
+import inspect
 import signal
 import sys
 from collections.abc import Callable
@@ -44,9 +45,15 @@ def verb(**texts: str) -> Callable[[Callable[..., None]], Any]:
                 raise Exit(code=errors.FAILED) from None
 
         # `console` is the module here, so the verb has an underscore behind it.
-        return task(help=texts, name=body.__name__.rstrip("_"))(guarded)
+        name = body.__name__.rstrip("_")
+        repeated = [word for word, value in _defaults(body).items() if isinstance(value, list)]
+        return task(help=texts, name=name, iterable=repeated)(guarded)
 
     return make
+
+
+def _defaults(body: Callable[..., None]) -> dict[str, object]:
+    return {name: one.default for name, one in inspect.signature(body).parameters.items()}
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
@@ -91,6 +98,7 @@ def bake(
     image="deploy this image (default: the newest)",
     replace="make a new generation even if nothing has changed",
     new_data_disk="begin with an empty data disk when the old one is gone",
+    role="server (default), or training: a second machine with Docker and no server",
 )
 def deploy(
     context: Context,
@@ -99,11 +107,17 @@ def deploy(
     image: str | None = None,
     replace: bool = False,
     new_data_disk: bool = False,
+    role: str = "server",
 ) -> None:
     """Serve from the newest image; nothing to do when it already does."""
+    from bakery import training
     from bakery.deploy import deploy as deploy_image
 
+    training.check_role(role)
     found = settings.load(name=name, target=target)
+    if role == "training":
+        console.show_training(found, training.deploy(found, image=image, replace=replace))
+        return
     server = deploy_image(found, image=image, replace=replace, new_data_disk=new_data_disk)
     console.show_access(server)
 
@@ -379,6 +393,42 @@ def restore(
         found, backup, drill=drill, replace_data=replace_data, from_blob=from_blob
     )
     console.show_json(done, wanted=json)
+
+
+@verb(
+    **_NAME,
+    project="a folder with an MLproject file (default: the example, examples/wine)",
+    where="local (default), docker, or ssh://USER@HOST",
+    entry_point="of the project (default: main)",
+    param="NAME=VALUE; more than once for more of them",
+    experiment="log into this experiment (default: the project's name)",
+    gpus="for containers: all, a number, or device=ID",
+)
+def train(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    project: str | None = None,
+    where: str = "local",
+    entry_point: str = "main",
+    param: list[str] = [],  # noqa: B006 - how invoke knows that it can be repeated
+    experiment: str = "",
+    gpus: str = "",
+) -> None:
+    """Run an MLflow project against the server: here, in a container, or on a remote host."""
+    from bakery.train import Order, parse_parameters
+    from bakery.train import train as run_project
+
+    order = Order(
+        where=where,
+        project=None if project is None else Path(project),
+        entry_point=entry_point,
+        parameters=parse_parameters(param),
+        experiment=experiment,
+        gpus=gpus,
+    )
+    link = run_project(settings.load(name=name, target=target), order)
+    sys.stdout.write(f"{link}\n")
 
 
 @verb(**_NAME)

@@ -69,8 +69,14 @@ def show_access(server: Server) -> None:
     note(f'  clients   eval "$(./inv env{_named(server)})"')
 
 
-def _named(server: Server) -> str:
-    return "" if server.name == "mlflow" else f" --name {server.name}"
+def show_training(settings: Settings, docker_host: str) -> None:
+    """Print how to train on the training machine."""
+    note(f"  docker    {docker_host}")
+    note(f"  train     ./inv train --where {docker_host}{_named(settings)}")
+
+
+def _named(deployment: Server | Settings) -> str:
+    return "" if deployment.name == "mlflow" else f" --name {deployment.name}"
 
 
 def show_results(results: Sequence[CheckResult], *, as_json: bool) -> None:

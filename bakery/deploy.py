@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from bakery import replace as replacement
 from bakery import resize as resizing
-from bakery import rotate
+from bakery import rotate, training
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
 from bakery.manifest import Catalogue
@@ -78,12 +78,14 @@ def start(settings: Settings) -> Server:
         replacement.recover(target)
         _start_again(target)
         rotate.apply(target, serving(target))
+        training.start(target)
         return target.server()
 
 
 def stop(settings: Settings) -> None:
-    """Shut the machine down; everything stays for `start`."""
+    """Shut the machines down; everything stays for `start`."""
     with LocalTarget.opened(settings) as target:
+        training.stop(target)
         for one in _generations(target):
             if target.running(one):
                 with step(f"Stop generation {one.number}"):

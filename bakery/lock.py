@@ -20,6 +20,8 @@ from bakery.run import run
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # The oldest Python that the project itself runs on.
 _OURS = ("--python-version", "3.11")
+# What `train` runs projects with, and what the example trains with.
+_TRAINING = ("images/train/requirements.txt", "examples/wine/requirements.txt")
 
 
 def lock(
@@ -102,7 +104,8 @@ def _tools(lock: Lock) -> Lock:
     """What runs on the host: it is in no image, so the lock file itself stays as it is."""
     tools = PROJECT / "requirements.txt"
     compile_file(PROJECT / "pyproject.toml", tools, "--group", "dev", *_OURS)
-    compile_file(CLIENT.with_suffix(".in"), CLIENT, "--universal", *_OURS)
+    for path in (CLIENT, *(PROJECT / name for name in _TRAINING)):
+        compile_file(path.with_suffix(".in"), path, "--universal", *_OURS)
     return lock
 
 

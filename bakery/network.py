@@ -43,6 +43,11 @@ class Network:
         return str(self._addresses[2])
 
     @property
+    def training(self) -> str:
+        """The address of the training machine."""
+        return str(self._addresses[3])
+
+    @property
     def prefix(self) -> int:
         """The length of the network prefix."""
         return self._addresses.prefixlen

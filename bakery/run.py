@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ _PASSED_ON = (
 )  # fmt: skip
 _PASSED_ON_PREFIXES = ("PIP_", "UV_", "NPM_CONFIG_", "npm_config_")
 _TAIL = 15
+_GRACE = 30
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -70,6 +73,53 @@ def run(
             f"{name} failed with code {done.returncode}", hint=hint, log=log, tail=output
         )
     return done
+
+
+@contextlib.contextmanager
+def beside(argv: Sequence[str | Path]) -> Iterator[subprocess.Popen[str]]:
+    """Run a command while the block is; its input is a pipe that closes whenever this process ends.
+
+    Raises:
+        InputError: The program is not there.
+    """
+    words = [str(word) for word in argv]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    try:
+        process = subprocess.Popen(
+            words, env=environment(), encoding="utf-8", errors="replace", **pipes
+        )
+    except FileNotFoundError as missing:
+        raise InputError(f"{words[0]} is not installed") from missing
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def stream(
+    argv: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | None = None, stdin: str = ""
+) -> int:
+    """Run a command whose output the user watches, on standard error; return its code.
+
+    `env` is its whole environment. Interrupted, it gets the time to end in order.
+    """
+    process = subprocess.Popen(
+        [str(word) for word in argv],
+        env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=sys.stderr, encoding="utf-8",
+        # An interrupt from the terminal reaches it through us, once.
+        start_new_session=True,
+    )  # fmt: skip
+    with process:
+        try:
+            process.communicate(stdin)
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_GRACE)
+            process.kill()
+            raise
+    return process.returncode
 
 
 def _run(

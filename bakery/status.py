@@ -48,6 +48,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "data_disk": _data_disk(server) if running else None,
         "database": _database_size(server) if running else None,
         "last_backup": last_backup(server.ssh) if running else None,
+        "training": target.training.status(),
     }
 
 

@@ -1,15 +1,12 @@
 """The round trip with the real MLflow client, in a virtual environment of its own."""
 
-import hashlib
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import uv
-
+from bakery import virtualenv
 from bakery.checks.result import CheckResult, measure, shorten
 from bakery.env import client_variables
 from bakery.run import last_lines, run
@@ -56,35 +53,7 @@ def client_python(cache: Path) -> Path:
     Raises:
         BakeryError: It could not be installed.
     """
-    content = REQUIREMENTS.read_bytes() + sys.version.encode()
-    place = cache / "client" / hashlib.sha256(content).hexdigest()[:16]
-    python = place / "bin" / "python"
-    if not python.exists():
-        _install(place)
-    return python
-
-
-def _install(place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    tool = uv.find_uv_bin()
-    hint = "the packages come from the configured package index; is it reachable?"
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix="new-") as folder:
-        made = Path(folder) / "venv"
-        run([tool, "venv", "--quiet", "--no-project", "--python", sys.executable, made])
-        run(
-            [
-                *(tool, "pip", "install", "--quiet", "--require-hashes"),
-                *("--python", made / "bin" / "python", "--requirement", REQUIREMENTS),
-            ],
-            hint=hint,
-            timeout=900,
-        )
-        # Whole or not there; whoever came first, has the same.
-        try:
-            made.rename(place)
-        except OSError:
-            if not place.is_dir():
-                raise
+    return virtualenv.make(cache, "client", files=[REQUIREMENTS]) / "python"
 
 
 def _environment(server: Server, home: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from bakery.render import render
 from bakery.settings import Settings
 from bakery.state import Deployment, DeploymentFolder, Generation, Secrets
 from bakery.targets.base import BlobAccess, Server, SshAccess
+from bakery.targets.local_training import LocalTraining
 
 _ADMIN = "bakery"
 _STOP_SECONDS = 90
@@ -270,6 +271,11 @@ class LocalTarget:
         return DataDisk(self.data_disk)
 
     @property
+    def training(self) -> LocalTraining:
+        """The training machine, whether there is one or not."""
+        return LocalTraining(self)
+
+    @property
     def network(self) -> network.Network:
         """The deployment's network."""
         if self.deployment.network is None:
@@ -376,6 +382,7 @@ class LocalTarget:
         if deployment.network:
             for found in self.machines():
                 yield f"machine {found.number}", lambda one=found: self.remove(one)
+            yield "training machine", self.training.remove
             if self.folder.load_secrets():
                 yield "Azurite", self._azurite.stop
         # By its name: a kill may have left one that is not remembered yet.

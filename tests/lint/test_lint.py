@@ -136,6 +136,7 @@ def cloud_init_schema(cache: Path) -> Path:
 def documents() -> dict[str, str]:
     return {
         "user-data": user_data({"deployment": "x"}, 1),
+        "training-user-data": render("cloud-init/training-user-data.yaml.j2", user="bakery"),
         "build-user-data": render("cloud-init/build-user-data.yaml.j2", public_key=PUBLIC_KEY),
     }
 

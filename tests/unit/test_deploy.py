@@ -43,6 +43,7 @@ class FakeTarget:
         )
         self.secrets = SimpleNamespace(previous_storage_key=None)
         self.destroy_failures: list[str] = []
+        self.training = SimpleNamespace(image="", running=lambda: False)
 
     def _do(self, what: str) -> None:
         self.done.append(what)

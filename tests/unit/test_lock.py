@@ -75,7 +75,12 @@ def test_the_tools_are_locked_as_the_head_of_their_lock_says(
     monkeypatch.setattr("bakery.containers.registry.Registry.digest", lambda *_: "")
     monkeypatch.setattr("bakery.ubuntu.find_published", lambda *_, **__: UbuntuRelease())
     locking.lock(cache=tmp_path, path=tmp_path / "lock.toml")
-    assert set(compiled) == {"requirements.txt", "images/client/requirements.txt"}
+    assert set(compiled) == {
+        "requirements.txt",
+        "images/client/requirements.txt",
+        "images/train/requirements.txt",
+        "examples/wine/requirements.txt",
+    }
     for lock in compiled:
         assert "#    ./inv lock" in (PROJECT / lock).read_text().splitlines()[:2]
 
