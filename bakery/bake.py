@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bakery import bake_local, packer, ssh
+from bakery.azure import bake as azure_bake
 from bakery.containers import resolve_containers
 from bakery.drivers.nspawn import Nspawn
 from bakery.errors import InputError
@@ -23,7 +24,11 @@ def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Mani
         InputError: It cannot be baked from here; nothing was made.
         BakeryError: A step failed; nothing is left running (unless `keep`).
     """
-    Nspawn().check()
+    on_azure = settings.target == "azure"
+    if on_azure:
+        azure_bake.check(settings)
+    else:
+        Nspawn().check()
     with step("Container images"):
         containers = resolve_containers(
             settings.container_source,
@@ -31,6 +36,8 @@ def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Mani
             registry=settings.registry,
             tls_verify=settings.registry_tls_verify,
         )
+    if on_azure:
+        return azure_bake.bake(settings, containers, force=force)
     return bake_local.bake(settings, containers, force=force, keep=keep)
 
 

@@ -40,7 +40,7 @@ def bake(
         catalogue = Catalogue(state, disks)
         with step("Base"):
             base = resolve_base(settings.base, cache=disks)
-        key = bake_key(base, containers, settings.disk_gib)
+        key = bake_key(base.digest, containers, settings.disk_gib)
         found = catalogue.by_key(key)
         if found and not force:
             note(f"nothing to bake: {found.id} is what these inputs make")
@@ -141,6 +141,7 @@ def _write_recipe(place: Place, base: Base, containers: list[ContainerImage]) ->
     )
     _packer, version = packer.find_packer()
     recipe = write_recipe(place.folder / "packer", inputs, version)
+    packer.install_plugins(recipe.folder)
     packer.validate(recipe.folder)
     return recipe
 

@@ -74,7 +74,7 @@ class Catalogue:
 
     def manifests(self) -> list[Manifest]:
         """Return every manifest, oldest first."""
-        found = [_load(path) for path in self.folder.glob("*/manifest.json")]
+        found = [read_manifest(path) for path in self.folder.glob("*/manifest.json")]
         return sorted((one for one in found if one), key=lambda one: one.created)
 
     def by_key(self, key: str) -> Manifest | None:
@@ -112,7 +112,8 @@ def _choose(images: list[Manifest], image_id: str | None) -> Manifest:
     raise InputError("nothing has been baked", hint="./inv bake")
 
 
-def _load(path: Path) -> Manifest | None:
+def read_manifest(path: Path) -> Manifest | None:
+    """Return the manifest in a file, or None where there is none that can be read."""
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):

@@ -1,5 +1,6 @@
 """Packer: which one, which plugins, running it, and what its log tells."""
 
+import functools
 import os
 import re
 import shutil
@@ -26,7 +27,12 @@ def find_packer() -> tuple[str, Version]:
     Raises:
         InputError: There is none.
     """
-    for folder in os.environ.get("PATH", "").split(os.pathsep):
+    return _found(os.environ.get("PATH", ""))
+
+
+@functools.cache
+def _found(path: str) -> tuple[str, Version]:
+    for folder in path.split(os.pathsep):
         candidate = shutil.which("packer", path=folder)
         if candidate is None:
             continue
@@ -78,6 +84,17 @@ def check_azure_plugin(folder: Path) -> None:
     )
 
 
+def install_plugins(folder: Path) -> None:
+    """Install the plugins that a recipe asks for; an old Packer has its own built in.
+
+    Raises:
+        BakeryError: They cannot be had.
+    """
+    packer, version = find_packer()
+    if version >= (1, 7):
+        run([packer, "init", folder], env=_environment(folder))
+
+
 def azure_plugin(folder: Path) -> Version | None:
     """Return the version of the newest Azure plugin that a recipe's Packer finds, or None."""
     packer, _version = find_packer()
@@ -105,22 +122,28 @@ def check_syntax(folder: Path) -> None:
     run([find_packer()[0], "validate", "-syntax-only", folder], env=_environment(folder))
 
 
-def validate(folder: Path, secrets: Mapping[str, str] | None = None) -> None:
-    """Let Packer check a rendered recipe in full.
+def validate(
+    folder: Path, secrets: Mapping[str, str] | None = None, trust: Path | None = None
+) -> None:
+    """Let Packer check a rendered recipe in full; the rest is as in `build`.
 
     Raises:
         BakeryError: It refuses the recipe.
     """
-    packer, version = find_packer()
-    if version >= (1, 7):
-        run([packer, "init", folder], env=_environment(folder))
-    run([packer, "validate", folder], env=_environment(folder, secrets))
+    packer, _version = find_packer()
+    run([packer, "validate", folder], env=_environment(folder, secrets, trust))
 
 
-def build(folder: Path, log: Path, secrets: Mapping[str, str] | None = None) -> None:
+def build(
+    folder: Path,
+    log: Path,
+    secrets: Mapping[str, str] | None = None,
+    trust: Path | None = None,
+) -> None:
     """Build a recipe; all of Packer's output goes to `log`.
 
-    `secrets` are variables of the recipe; they go by the environment, never by argv.
+    `secrets` are variables of the recipe; they go by the environment, never by argv. `trust` is a
+    file (PEM) of the authorities to trust, in the place of the system's.
 
     Raises:
         BakeryError: A step of it failed; says Packer's reason and shows the tail of the log.
@@ -128,7 +151,7 @@ def build(folder: Path, log: Path, secrets: Mapping[str, str] | None = None) -> 
     packer, _version = find_packer()
     words: list[str | Path]
     words = [packer, "build", "-color=false", "-timestamp-ui", "-on-error=cleanup", folder]
-    done = run(words, env=_environment(folder, secrets), log=log, check=False)
+    done = run(words, env=_environment(folder, secrets, trust), log=log, check=False)
     if done.returncode != 0:
         reason = failure(log) or f"packer failed with code {done.returncode}"
         raise BakeryError(
@@ -175,7 +198,9 @@ def _said(packer: str, *words: str) -> str:
     return run([packer, *words], check=False, env={"CHECKPOINT_DISABLE": "1"}, timeout=30).stdout
 
 
-def _environment(folder: Path, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
+def _environment(
+    folder: Path, secrets: Mapping[str, str] | None = None, trust: Path | None = None
+) -> dict[str, str]:
     # The first is for `packer init`, the second for the plugin's sign-in through `az`.
     kept = ("PACKER_GITHUB_API_TOKEN", "AZURE_CONFIG_DIR")
     return {
@@ -183,5 +208,6 @@ def _environment(folder: Path, secrets: Mapping[str, str] | None = None) -> dict
         "PACKER_CACHE_DIR": str(folder / "cache"),
         "PACKER_PLUGIN_PATH": plugin_path(folder),
         **{name: os.environ[name] for name in kept if name in os.environ},
+        **({"SSL_CERT_FILE": str(trust)} if trust else {}),
         **{f"PKR_VAR_{name}": value for name, value in (secrets or {}).items()},
     }

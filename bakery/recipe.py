@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from bakery import packer
-from bakery.bases import Base
 from bakery.containers import ContainerImage
 from bakery.manifest import ContainerInfo
 from bakery.render import PROJECT, render
@@ -113,13 +112,13 @@ class Inputs:
 
 
 def bake_key(
-    base: Base, containers: list[ContainerImage], disk_gib: int, family: Family = "local"
+    base_digest: str, containers: list[ContainerImage], disk_gib: int, family: Family = "local"
 ) -> str:
     """Return the hash of all that decides what an image contains."""
     inputs = {
         "schema": _SCHEMA,
         "target": family,
-        "base": base.digest,
+        "base": base_digest,
         "disk_gib": disk_gib,
         "containers": {one.name: [one.reference, one.image_id] for one in containers},
         "files": {name: value for root in _DECIDES for name, value in _tree(PROJECT / root)},

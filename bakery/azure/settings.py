@@ -118,6 +118,14 @@ class AzureSettings(BaseModel):
     azure_gallery: Annotated[str, AfterValidator(_gallery)] = Field(
         default="mlflow_bakery", description="The compute gallery that images are baked into."
     )
+    azure_address_service: Annotated[str, AfterValidator(_https)] = Field(
+        default="https://api.ipify.org",
+        description="Tells this host's public address, which may reach the machine of a bake.",
+    )
+    azure_prices_url: Annotated[str, AfterValidator(_https)] = Field(
+        default="https://prices.azure.com/api/retail/prices",
+        description="Azure's public list of retail prices, for `cost`.",
+    )
     azure_cloud: Literal["public", "china", "usgov"] = Field(
         default="public", description="Which of Azure's clouds."
     )

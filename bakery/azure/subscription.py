@@ -1,0 +1,82 @@
+"""What a subscription may do in a region: resource providers, sizes of machines, quotas."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bakery.azure.clients import Clients
+from bakery.azure.errors import explained
+from bakery.azure.settings import words
+from bakery.errors import BakeryError, InputError
+from bakery.settings import Settings
+
+PROVIDERS = ("Microsoft.Compute", "Microsoft.Network", "Microsoft.Storage")
+_REGISTER_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of machines, as this subscription may have it."""
+
+    name: str
+    family: str
+    cores: int
+
+
+@explained("register the resource providers")
+def register(clients: Clients, pause: float, providers: tuple[str, ...] = PROVIDERS) -> None:
+    """Register what a fresh subscription is not registered for; the SDK's own way does not work.
+
+    `pause` is between two looks, in seconds.
+
+    Raises:
+        BakeryError: It is not allowed, or does not end.
+    """
+    deadline = time.monotonic() + _REGISTER_SECONDS
+    for name in providers:
+        state = clients.resources.providers.get(name).registration_state
+        if state == "Registered":
+            continue
+        clients.resources.providers.register(name)
+        while clients.resources.providers.get(name).registration_state != "Registered":
+            if time.monotonic() > deadline:
+                raise BakeryError(f"{name} is still not registered", hint="try again later")
+            time.sleep(pause)
+
+
+@explained("the sizes of machines")
+def sizes(settings: Settings, clients: Clients) -> dict[str, Size]:
+    """Return the sizes that the subscription may have in the region, by their names in capitals."""
+    listed = clients.compute.resource_skus.list(filter=f"location eq '{settings.azure_location}'")
+    found = {}
+    for sku in listed:
+        if sku.resource_type == "virtualMachines" and not sku.restrictions:
+            facts = {one.name: one.value for one in sku.capabilities or []}
+            cores = int(facts.get("vCPUs") or 0)
+            found[str(sku.name).upper()] = Size(str(sku.name), str(sku.family), cores)
+    return found
+
+
+def choose_size(settings: Settings, clients: Clients) -> Size:
+    """Return the first of the sizes that are set which the subscription may have.
+
+    Raises:
+        InputError: It may have none of them.
+    """
+    known = sizes(settings, clients)
+    for name in words(settings.azure_vm_sizes):
+        if name.upper() in known:
+            return known[name.upper()]
+    raise InputError(
+        f"{settings.azure_location} has none of {settings.azure_vm_sizes} for this subscription",
+        hint="set others in azure_vm_sizes, or another azure_location",
+    )
+
+
+@explained("the quotas")
+def free_cores(settings: Settings, clients: Clients, family: str) -> Iterator[tuple[str, int]]:
+    """Give the quotas that bound a family of sizes, each with the cores that are left of it."""
+    for usage in clients.compute.usage.list(settings.azure_location):
+        name = str(usage.name.value) if usage.name else ""
+        if name.lower() in {"cores", family.lower()}:
+            yield name, int(usage.limit or 0) - int(usage.current_value or 0)
