@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import ContainerClient
@@ -17,12 +18,17 @@ _DUMP, _MANIFEST = ".sql.gz", ".json"
 
 def container() -> ContainerClient:
     """Return the container of the backups; it is made when it is not there."""
-    client = ContainerClient.from_connection_string(
-        STORAGE.read_text(encoding="utf-8"),
-        os.environ["BACKUPS"],
-        retry_total=3,
-        connection_timeout=10,
-    )
+    access, name = STORAGE.read_text(encoding="utf-8"), os.environ["BACKUPS"]
+    options: dict[str, Any] = {"retry_total": 3, "connection_timeout": 10}
+    if access.startswith("ClientId="):
+        # Imported here: it takes as long as all the rest.
+        from azure.identity import ManagedIdentityCredential
+
+        parts = dict(part.split("=", 1) for part in access.split(";"))
+        credential = ManagedIdentityCredential(client_id=parts["ClientId"])
+        client = ContainerClient(parts["BlobEndpoint"], name, credential=credential, **options)
+    else:
+        client = ContainerClient.from_connection_string(access, name, **options)
     with contextlib.suppress(ResourceExistsError):
         client.create_container()
     return client

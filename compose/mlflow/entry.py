@@ -98,6 +98,16 @@ def bound_uploads() -> None:
     app.add_middleware(Spool, promised=Promised(), folder=SPOOL)
 
 
+def storage_variables(access: str) -> dict[str, str]:
+    """Return what MLflow looks for: a connection string, or whose identity to ask for.
+
+    Only one of them: MLflow takes even an empty connection string for one.
+    """
+    if access.startswith("ClientId="):
+        return {"AZURE_CLIENT_ID": access.split(";", maxsplit=1)[0].partition("=")[2]}
+    return {"AZURE_STORAGE_CONNECTION_STRING": access}
+
+
 def main() -> None:
     """Become the server."""
     import_server()
@@ -107,7 +117,7 @@ def main() -> None:
 
     wait_for_migration()
     # In the environment of this process only: not of the container, which `docker inspect` shows.
-    os.environ["AZURE_STORAGE_CONNECTION_STRING"] = STORAGE.read_text(encoding="utf-8")
+    os.environ.update(storage_variables(STORAGE.read_text(encoding="utf-8")))
     mlflow.server._exec_cmd = serve
     mlflow.cli.cli(args=["server"], prog_name="mlflow")
 

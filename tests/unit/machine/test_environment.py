@@ -46,6 +46,12 @@ def test_copies_of_two_disks_are_not_mixed() -> None:
         (environment_text(users=["a"]), "wrong type"),
         (environment_text(storage={"account": "a"}), "container"),
         (environment_text(tls=None), "exactly one of tls and acme"),
+        (
+            environment_text(
+                storage={"account": "a", "container": "c", "key": None, "blob_endpoint": None}
+            ),
+            "exactly one of storage key and client id",
+        ),
         (environment_text(acme={"email": "a@b.c", "directory": "d"}), "exactly one"),
     ],
 )

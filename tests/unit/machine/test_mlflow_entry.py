@@ -140,3 +140,10 @@ def test_nobody_listening_is_not_healthy(
     listener.close()
     monkeypatch.setattr(socket, "create_connection", lambda _, timeout: connect(address, timeout))
     assert health.healthy() is False
+
+
+def test_mlflow_gets_a_key_or_an_identity_and_never_both() -> None:
+    given = "AccountName=a;AccountKey=k==;BlobEndpoint=http://b"
+    assert entry.storage_variables(given) == {"AZURE_STORAGE_CONNECTION_STRING": given}
+    identity = "ClientId=c1;BlobEndpoint=https://a.blob.core.windows.net"
+    assert entry.storage_variables(identity) == {"AZURE_CLIENT_ID": "c1"}

@@ -109,6 +109,29 @@ def test_the_storage_key_is_last_seen_in_the_connection_string() -> None:
     assert "EndpointSuffix=core.windows.net" in azure
 
 
+def test_with_an_identity_there_is_no_key_anywhere() -> None:
+    storage = {**AZURE, "key": None, "client_id": "c1", "blob_endpoint": "https://account.example"}
+    files = rendered(sample(storage=storage))
+    assert files["mlflow/storage"].content == "ClientId=c1;BlobEndpoint=https://account.example"
+    assert not [name for name, file in files.items() if "AccountKey" in file.content]
+
+
+def test_artifacts_are_where_mlflow_looks_in_each_cloud() -> None:
+    for host in ("core.windows.net", "core.chinacloudapi.cn"):
+        storage = {**AZURE, "blob_endpoint": f"https://account.blob.{host}"}
+        variables = rendered(sample(storage=storage))["compose.env"].content
+        assert f"wasbs://c@account.blob.{host}/" in variables
+
+
+def test_an_acme_server_of_ones_own_is_trusted_by_its_authority() -> None:
+    files = rendered(sample(tls=None, acme={**ACME, "email": "", "ca": "PEM\n"}))
+    static = yaml.safe_load(files["traefik/traefik.yaml"].content)
+    resolver = static["certificatesResolvers"]["acme"]["acme"]
+    assert resolver["caCertificates"] == ["/etc/traefik/acme-ca.pem"]
+    assert "email" not in resolver
+    assert files["traefik/acme-ca.pem"].content == "PEM\n"
+
+
 def test_the_environment_of_the_bake_can_be_rendered() -> None:
     script = (ROOT / "packer/provision/50-schema.sh").read_text()
     text = script.split("<<'JSON'\n")[1].split("\nJSON\n")[0]

@@ -14,12 +14,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Storage:
-    """The Blob container that artifacts go to; `blob_endpoint` is None on Azure."""
+    """The Blob container that artifacts go to."""
 
     account: str
     container: str
-    key: str
+    key: Optional[str]
+    """None where the machine has an identity instead."""
+    client_id: Optional[str]
+    """Of that identity."""
     blob_endpoint: Optional[str]
+    """None where the account's name implies it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,10 @@ class Acme:
     """Where and for whom a public certificate is asked."""
 
     email: str
+    """May be empty."""
     directory: str
+    ca: Optional[str]
+    """PEM; who signs the directory's own HTTPS, when not a public authority."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ def parse_environment(text: str, origin: str) -> Environment:
         raise MachineError("{}: missing or of a wrong type: {}".format(origin, name)) from None
     if (environment.certificate is None) == (environment.acme is None):
         raise MachineError("{}: exactly one of tls and acme must be given".format(origin))
+    if (environment.storage.key is None) == (environment.storage.client_id is None):
+        raise MachineError("{}: exactly one of storage key and client id".format(origin))
     return environment
 
 
@@ -92,14 +101,19 @@ def _environment(data: Dict[str, Any], text: str) -> Environment:
         storage=Storage(
             account=str(storage["account"]),
             container=str(storage["container"]),
-            key=str(storage["key"]),
+            key=storage["key"],
+            client_id=storage.get("client_id"),
             blob_endpoint=storage["blob_endpoint"],
         ),
         certificate=str(tls["certificate"]) if tls else None,
         key=str(tls["key"]) if tls else None,
-        acme=Acme(email=str(acme["email"]), directory=str(acme["directory"])) if acme else None,
+        acme=_acme(acme) if acme else None,
         text=text,
     )
+
+
+def _acme(data: Dict[str, Any]) -> Acme:
+    return Acme(email=str(data["email"]), directory=str(data["directory"]), ca=data.get("ca"))
 
 
 def read_environment(path: Path) -> Optional[Environment]:

@@ -53,13 +53,15 @@ def render(
         "mysql/init.sql": _for(MYSQL, init_sql(environment.mysql_user, mysql_password)),
         "mysql/client.cnf": _for(MYSQL, client_options(environment.mysql_user, mysql_password)),
         "mlflow/my.cnf": _for(MLFLOW, pymysql_options(environment.mysql_user, mysql_password)),
-        "mlflow/storage": _for(MLFLOW, connection_string(environment)),
+        "mlflow/storage": _for(MLFLOW, storage_access(environment)),
         "traefik/traefik.yaml": _for(TRAEFIK, traefik_static + acme_resolver(environment)),
         "traefik/dynamic/mlflow.yaml": _for(TRAEFIK, _yaml(traefik_dynamic(environment))),
     }
     if environment.certificate is not None and environment.key is not None:
         files["traefik/dynamic/certificate.pem"] = _for(TRAEFIK, environment.certificate)
         files["traefik/dynamic/key.pem"] = _for(TRAEFIK, environment.key)
+    if environment.acme is not None and environment.acme.ca is not None:
+        files["traefik/acme-ca.pem"] = _for(TRAEFIK, environment.acme.ca)
     return files
 
 
@@ -82,7 +84,10 @@ def artifacts_location(environment: Environment) -> str:
     For Azurite, too; the connection string leads to it.
     """
     storage = environment.storage
-    return "wasbs://{}@{}.blob.core.windows.net/".format(storage.container, storage.account)
+    # MLflow knows these two hosts and no other.
+    china = (storage.blob_endpoint or "").endswith("core.chinacloudapi.cn")
+    host = "core.chinacloudapi.cn" if china else "core.windows.net"
+    return "wasbs://{}@{}.blob.{}/".format(storage.container, storage.account, host)
 
 
 def backups_container(artifacts: str) -> str:
@@ -128,9 +133,17 @@ def pymysql_options(user: str, password: str) -> str:
     )
 
 
-def connection_string(environment: Environment) -> str:
-    """Return the storage connection string of the Blob service."""
+def storage_access(environment: Environment) -> str:
+    """Return how to reach Blob: a connection string; or, without a key, one that names an identity.
+
+    The two programs that read it are entry.py and blob.py.
+    """
     storage = environment.storage
+    if storage.client_id is not None:
+        endpoint = storage.blob_endpoint or "https://{}.blob.core.windows.net".format(
+            storage.account
+        )
+        return "ClientId={};BlobEndpoint={}".format(storage.client_id, endpoint)
     if storage.blob_endpoint is None:
         where = "DefaultEndpointsProtocol=https;EndpointSuffix=core.windows.net"
     else:
@@ -145,12 +158,15 @@ def acme_resolver(environment: Environment) -> str:
     """Return what Traefik's static configuration needs for ACME; empty without."""
     if environment.acme is None:
         return ""
-    resolver = {
-        "email": environment.acme.email,
+    resolver: Dict[str, Any] = {
         "caServer": environment.acme.directory,
         "storage": "/acme/acme.json",
         "tlsChallenge": {},
     }
+    if environment.acme.email:
+        resolver["email"] = environment.acme.email
+    if environment.acme.ca is not None:
+        resolver["caCertificates"] = ["/etc/traefik/acme-ca.pem"]
     return "\ncertificatesResolvers:\n  acme: {}\n".format(_inline({"acme": resolver}))
 
 
