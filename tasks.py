@@ -484,7 +484,7 @@ def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e", runs: s
     measure(found, rows=rows.split(","), runs=_number("runs", runs), as_json=json)
 
 
-@verb(only="lint, unit, slow, e2e or matrix")
+@verb(only="lint, unit, slow, e2e, browser or matrix")
 def test(context: Context, only: str = "") -> None:
     """Everything: lint, types, unit tests, and the whole path on this machine."""
     from bakery.suite import run_suite

@@ -63,9 +63,12 @@ def write_env(path: Path, text: str) -> bool:
     get mode 0600. A symbolic link stays one: what it points to is changed.
 
     Raises:
-        InputError: The path is no regular file, belongs to somebody else, or its block is broken.
+        InputError: The path is no regular file, cannot be written, belongs to somebody else, or its
+            block is broken.
     """
     real = path.resolve()
+    if not os.access(real.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{real.parent} is no folder to write into", hint="name another file")
     before = _read_own(real)
     after = _with_block(before or "", text, real)
     if before == after:
@@ -85,6 +88,8 @@ def _read_own(path: Path) -> str | None:
         raise InputError(f"{path} is not a regular file", hint="name another file")
     if path.stat().st_uid != os.geteuid() != 0:
         raise InputError(f"{path} belongs to another user", hint="name a file of your own")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} cannot be read", hint="name another file, or make it readable")
     # Bytes that are not UTF-8, and line ends, must come out as they went in.
     return path.read_bytes().decode("utf-8", "surrogateescape")
 

@@ -29,7 +29,7 @@ def status(settings: Settings) -> dict[str, Any]:
     new = pending.generation if pending and target.running(pending.generation) else None
     server = target.server(new)
     running = target.running(new)
-    ready = running and _is_ready(server)
+    ready = running and _is_ready(server, seconds=_READY_SECONDS)
     return {
         "name": deployment.name,
         "target": settings.target,
@@ -62,12 +62,15 @@ def history(settings: Settings) -> list[Event]:
 
 
 def client_environment(settings: Settings, *, password: bool) -> dict[str, str]:
-    """Return what a client of the deployment sets.
+    """Return what a client of the deployment sets; a server that is not ready is told of.
 
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    return env.client_variables(look_at(settings).server(), password=password)
+    server = look_at(settings).server()
+    if not _is_ready(server, seconds=3):
+        warn(f"{server.url} is not ready; ./inv status tells more")
+    return env.client_variables(server, password=password)
 
 
 def images(settings: Settings) -> list[tuple[Manifest, str]]:
@@ -104,9 +107,9 @@ def _pending(pending: Pending) -> str:
     return f"{pending.action} of generation {number}, step {pending.step} (./inv start goes on)"
 
 
-def _is_ready(server: Server) -> bool:
+def _is_ready(server: Server, *, seconds: float) -> bool:
     try:
-        checks.wait_ready(server, deadline=_READY_SECONDS)
+        checks.wait_ready(server, deadline=seconds)
     except BakeryError:
         return False
     return True

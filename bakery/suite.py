@@ -18,9 +18,10 @@ _MACHINES = ["-n2", "--dist=loadfile", "--no-loadscope-reorder"]
 _SLOW = {
     "slow": [*_MACHINES, "tests/slow"],
     "e2e": [*_MACHINES, "tests/e2e"],
+    "browser": ["tests/browser"],
     "matrix": ["--matrix", "-s", _INTERRUPTS],
 }
-_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, "tests/slow", "tests/e2e"]]
+_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, "tests/slow", "tests/e2e", "tests/browser"]]
 
 
 def run_suite(only: str) -> int:

@@ -54,6 +54,7 @@ def server(make_bakery: Callable[..., Bakery]) -> Bakery:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="run the fault matrices whole")
+    parser.addoption("--pictures", action="store_true", help="take the pictures of docs/pictures")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

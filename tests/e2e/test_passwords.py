@@ -20,11 +20,10 @@ def test_the_two_hold_every_symbol() -> None:
 
 
 def shown_by(bakery: Bakery, shell: str) -> str:
-    """Return the password that a real shell has after `eval` of what `env` prints."""
-    command = (
-        f'eval "$({INVOKE[0]} --search-root {PROJECT} env --shell {shell})"'
-        ' && printf %s "$MLFLOW_TRACKING_PASSWORD"'
-    )
+    """Return the password that a real shell has after it took what `env` prints."""
+    printed = f"{INVOKE[0]} --search-root {PROJECT} env --shell {shell}"
+    take = f"{printed} | source" if shell == "fish" else f'eval "$({printed})"'
+    command = f'{take} && printf %s "$MLFLOW_TRACKING_PASSWORD"'
     return subprocess.run(
         [shell, "-c", command], env=bakery.environment, check=True, text=True, capture_output=True
     ).stdout
@@ -54,6 +53,6 @@ def test_every_symbol_works_and_can_be_changed(make_bakery: Callable[..., Bakery
         assert logs_in(bakery, password) == 200
         assert logs_in(bakery, other) == 401
         bakery.extra = {"MLFLOW_TRACKING_USERNAME": bakery.extra["MLFLOW_TRACKING_USERNAME"]}
-        assert shown_by(bakery, "bash") == password
-        assert shown_by(bakery, "sh") == password
+        for shell in ("bash", "zsh", "sh", "fish"):
+            assert shown_by(bakery, shell) == password
         assert "checks passed" in bakery.ok("check").err

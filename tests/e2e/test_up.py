@@ -110,9 +110,15 @@ def test_logs_of_every_service(server: Bakery) -> None:
 
 
 def test_stop_and_start(server: Bakery) -> None:
+    before = server.ok("env", "--json")
+    assert "not ready" not in before.err
     server.ok("stop")
     assert server.status()["state"] == "stopped"
     server.refused("check")
+    # A client's file may be written before the server serves, but not without a word.
+    after = server.ok("env", "--json")
+    assert after.out == before.out
+    assert "is not ready; ./inv status tells more" in after.err
     server.ok("start")
     assert server.status()["state"] == "ready"
 

@@ -64,6 +64,17 @@ def test_only_health_is_open_and_only_exactly() -> None:
         assert f"PathPrefix(`{path}`)" in routers["denied"]["rule"]
 
 
+def test_of_the_gateway_only_its_empty_list_can_be_had() -> None:
+    files = rendered(sample())
+    routers = yaml.safe_load(files["traefik/dynamic/mlflow.yaml"].content)["http"]["routers"]
+    asked = routers["no-gateway"]
+    assert asked["rule"].endswith("&& Method(`GET`) && Path(`/ajax-api/2.0/mlflow/gateway-proxy`)")
+    assert asked["priority"] > routers["denied"]["priority"]
+    assert "login" in asked["middlewares"]
+    # With a target MLflow would forward the request to it.
+    assert "MLFLOW_DEPLOYMENTS_TARGET" not in (ROOT / "compose" / "compose.yaml").read_text()
+
+
 def test_an_acme_server_is_asked_by_each_router() -> None:
     files = rendered(sample(tls=None, acme=ACME))
     static = yaml.safe_load(files["traefik/traefik.yaml"].content)

@@ -193,6 +193,14 @@ def _routers(environment: Environment) -> Dict[str, Any]:
     denied = " || ".join("PathPrefix(`{}`)".format(path) for path in _DENIED)
     tls = {"certResolver": "acme"} if environment.acme else {}
     return {
+        # The page of runs asks which models the gateway has, and shows an error if it is refused.
+        # MLflow says "none" by itself: no gateway is configured that it could forward this to.
+        "no-gateway": _router(
+            host + " && Method(`GET`) && Path(`/ajax-api/2.0/mlflow/gateway-proxy`)",
+            400,
+            ["limit", "headers", "login"],
+            tls,
+        ),
         "denied": _router(host + " && ({})".format(denied), 300, ["limit", "headers", "deny"], tls),
         # The only path without a login, and only exactly this one.
         "health": _router(host + " && Path(`/health`)", 200, ["limit", "headers"], tls),
