@@ -35,6 +35,7 @@ def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Mani
             cache=settings.state_dir.absolute() / "cache",
             registry=settings.registry,
             tls_verify=settings.registry_tls_verify,
+            mlflow_lock=settings.mlflow_lock,
         )
     if on_azure:
         return azure_bake.bake(settings, containers, force=force)

