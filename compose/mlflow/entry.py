@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import artifacts
 from spool import Promised, Spool
 
 MARK = Path("/run/migration/done")
@@ -112,6 +113,8 @@ def main() -> None:
     """Become the server."""
     import_server()
     bound_uploads()
+    artifacts.give_up_soon()
+    artifacts.say_so()
     import mlflow.cli
     import mlflow.server
 
