@@ -107,6 +107,9 @@ def _check_source(fake: "Fake", values: dict[str, Any]) -> None:
         raise bad_request("InvalidParameter", f"{named} is no source of an image version")
     if fake.world.find(named) is None:
         raise bad_request("ResourceNotFound", f"The source {named} was not found.")
+    is_machine = "/virtualmachines/" in named.lower()
+    if is_machine and not fake.world.secret(named).get("generalized"):
+        raise conflict("OperationNotAllowed", f"The source {named} has not been generalized.")
 
 
 @route("PATCH", path_of(GALLERY), routing.GALLERY, kind=("compute", "GalleryUpdate"))

@@ -32,6 +32,8 @@ def _power(fake: "Fake", resource: Resource, state: str) -> None:
 def _start(fake: "Fake", call: Call) -> Reply:
     vm = _vm(fake, call)
     refuse_while_busy(fake, vm["id"])
+    if fake.world.secret(vm["id"]).get("generalized"):
+        raise conflict("OperationNotAllowed", "The VM has been generalized.")
     size = vm["properties"]["hardwareProfile"]["vmSize"]
     if fake.world.secret(vm["id"])["power"] == "deallocated":
         check_size(fake, size, vm["location"], but=vm["id"])
@@ -62,6 +64,17 @@ def _stopper(state: str) -> Any:
 
 route("POST", _PATH + "/deallocate", routing.COMPUTE)(_stopper("deallocated"))
 route("POST", _PATH + "/powerOff", routing.COMPUTE)(_stopper("stopped"))
+
+
+@route("POST", _PATH + "/generalize", routing.COMPUTE)
+def _generalize(fake: "Fake", call: Call) -> Reply:
+    vm = _vm(fake, call)
+    refuse_while_busy(fake, vm["id"])
+    hidden = fake.world.secret(vm["id"])
+    if hidden["power"] == "running":
+        raise conflict("OperationNotAllowed", "The VM must be stopped before it is generalized.")
+    hidden["generalized"] = True
+    return Reply(200)
 
 
 @route("POST", _PATH + "/restart", routing.COMPUTE)
