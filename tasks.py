@@ -1,16 +1,13 @@
 """The verbs: parse, call, print, exit code. `./inv --list` shows them."""
 
-import functools
-import inspect
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
-from invoke import Context, Exit, task
+from invoke import Context, Exit
 
 from bakery import console, errors, settings, usage
+from bakery.verbs import number, verb
+from bakery.verbs.images import images, lock, prune  # noqa: F401 - invoke finds them here
 
 usage.refuse_clearly()
 
@@ -22,42 +19,6 @@ _BASE = {
     "base": "ubuntu-20.04 (default), ubuntu-22.04, ubuntu-24.04 or debian-13",
     "driver": "how machines run on this host: nspawn",
 }
-
-
-def verb(**texts: str) -> Callable[[Callable[..., None]], Any]:
-    """Make a task whose errors are one line and a hint, with the documented exit codes."""
-
-    def make(body: Callable[..., None]) -> Any:
-        @functools.wraps(body)
-        def guarded(context: Context, *given: Any, **named: Any) -> None:
-            signal.signal(signal.SIGTERM, _interrupt)
-            signal.signal(signal.SIGINT, _interrupt)
-            try:
-                body(context, *given, **named)
-            except errors.BakeryError as error:
-                console.show_error(error)
-                raise Exit(code=error.exit_code) from None
-            except KeyboardInterrupt:
-                console.show_interrupt()
-                raise Exit(code=130) from None
-            except OSError as error:
-                console.show_error(console.from_os(error))
-                raise Exit(code=errors.FAILED) from None
-
-        # `console` is the module here, so the verb has an underscore behind it.
-        name = body.__name__.rstrip("_")
-        repeated = [word for word, value in _defaults(body).items() if isinstance(value, list)]
-        return task(help=texts, name=name, iterable=repeated)(guarded)
-
-    return make
-
-
-def _defaults(body: Callable[..., None]) -> dict[str, object]:
-    return {name: one.default for name, one in inspect.signature(body).parameters.items()}
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 @verb(
@@ -256,7 +217,7 @@ def resize(
     """Make the data disk larger, on the running server."""
     from bakery.deploy import resize as resize_disk
 
-    wanted = _number("gib", gib) if gib else None
+    wanted = number("gib", gib) if gib else None
     found = settings.load(name=name, target=target, data_disk_gib=wanted)
     resize_disk(found, found.data_disk_gib)
 
@@ -287,13 +248,6 @@ def env(
     )
 
 
-def _number(option: str, text: str) -> int:
-    # Parsed here: invoke shows a traceback for `int` options.
-    if not text.isdecimal() or int(text) < 1:
-        raise errors.InputError(f"--{option} {text}: not a count", hint=f"such as --{option} 3")
-    return int(text)
-
-
 @verb(
     **_NAME,
     service="mysql, migrate, mlflow, traefik or machine; also as a word: ./inv logs mysql",
@@ -314,7 +268,7 @@ def logs(
     from bakery import inside
 
     found = settings.load(name=name, target=target)
-    count = _number("lines", lines) if lines else None
+    count = number("lines", lines) if lines else None
     raise Exit(code=inside.logs(found, service, lines=count, since=since, follow=follow))
 
 
@@ -345,7 +299,7 @@ def console_(
     from bakery import inside
 
     found = settings.load(name=name, target=target)
-    count = _number("lines", lines) if lines else None
+    count = number("lines", lines) if lines else None
     raise Exit(code=inside.console(found, lines=count, follow=follow))
 
 
@@ -440,14 +394,6 @@ def storage(context: Context, name: str | None = None, target: str | None = None
     sys.stdout.write(f"{blob.endpoint}/{blob.container}\n")
 
 
-@verb(json="print it as JSON")
-def images(context: Context, json: bool = False) -> None:
-    """What has been baked."""
-    from bakery.status import images as list_images
-
-    console.show_images(list_images(settings.load()), as_json=json)
-
-
 @verb(**_NAME, with_data="also destroy the data disk, blobs and secrets", yes="do not ask")
 def destroy(
     context: Context,
@@ -465,23 +411,13 @@ def destroy(
     destroy_server(found, with_data=with_data)
 
 
-@verb()
-def lock(context: Context) -> None:
-    """Resolve every input of a bake anew: images/lock.toml and the locks with hashes."""
-    from bakery.lock import lock as resolve
-
-    found = settings.load()
-    cache = found.state_dir.absolute() / "cache"
-    resolve(cache=cache, registry=found.registry, tls_verify=found.registry_tls_verify)
-
-
 @verb(json="print it as JSON", rows="which rows: a,b,c,d,e", runs="how often each")
 def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e", runs: str = "3") -> None:
     """The performance table."""
     from bakery.bench import bench as measure
 
     found = settings.load(name="bench")
-    measure(found, rows=rows.split(","), runs=_number("runs", runs), as_json=json)
+    measure(found, rows=rows.split(","), runs=number("runs", runs), as_json=json)
 
 
 @verb(only="lint, unit, slow, e2e, browser or matrix")

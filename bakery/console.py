@@ -20,7 +20,6 @@ from bakery import env
 from bakery.checks import CheckResult
 from bakery.errors import BakeryError, InputError
 from bakery.log import console, note
-from bakery.manifest import Manifest
 from bakery.settings import Settings
 from bakery.state import DeploymentFolder, Event
 from bakery.targets.base import Server
@@ -106,7 +105,7 @@ def show_status(values: dict[str, Any], *, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for key, value in values.items():
         table.add_row(key, _shown(value))
-    _print(table)
+    print_table(table)
 
 
 def _shown(value: object) -> str:
@@ -138,7 +137,7 @@ def show_history(events: Sequence[Event], *, as_json: bool) -> None:
         when = f"{one.started.astimezone():%Y-%m-%d %H:%M:%S}"
         row = (when, one.by, one.action, str(one.generation), one.image, one.mlflow, one.revision)
         table.add_row(*row, f"{one.seconds:.0f} s", escape(one.outcome))
-    _print(table)
+    print_table(table)
 
 
 def read_password() -> SecretStr:
@@ -165,22 +164,6 @@ def show_rotated(settings: Settings, *, password: bool) -> None:
         note(f'clients get the new password by  eval "$(./inv env{named})"')
 
 
-def show_images(found: list[tuple[Manifest, str]], *, as_json: bool) -> None:
-    """Print the images, newest last, and where each is deployed."""
-    if as_json:
-        rows = [json.loads(m.model_dump_json(by_alias=True)) | {"deployed": d} for m, d in found]
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-        return
-    table = Table(box=None)
-    for title in ("image", "base", "mlflow", "size", "deployed"):
-        table.add_column(title)
-    for manifest, deployed in found:
-        version = next(one.version for one in manifest.containers if one.name == "mlflow")
-        size = f"{manifest.disk_used / 2**30:.1f} GiB"
-        table.add_row(manifest.id, manifest.base.name, version, size, deployed)
-    _print(table)
-
-
 def show_json(values: dict[str, Any], *, wanted: bool) -> None:
     """Print a result on standard output, for a script that asked for it."""
     if wanted:
@@ -200,7 +183,7 @@ def show_backups(found: list[dict[str, Any]], *, as_json: bool) -> None:
         runs, where = str(one["rows"].get("runs", 0)), ", ".join(one["places"])
         row = (one["age"], one["mlflow"], runs, size, where, one["kept"])
         table.add_row(one["name"], *row)
-    _print(table)
+    print_table(table)
 
 
 def show_environment(
@@ -238,6 +221,6 @@ def hand_over(words: list[str]) -> int:
     return subprocess.run(words, check=False).returncode
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Print a table on standard output, unfolded when that is no terminal."""
     Console(width=None if sys.stdout.isatty() else 200).print(table)

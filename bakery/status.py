@@ -3,13 +3,12 @@
 import re
 from typing import Any
 
-from bakery import checks, env, pool, ssh, tls
+from bakery import checks, env, ssh, tls
 from bakery.backup import last_backup
 from bakery.errors import BakeryError
 from bakery.log import warn
-from bakery.manifest import Catalogue, Manifest
 from bakery.settings import Settings
-from bakery.state import Deployment, DeploymentFolder, Event, Pending
+from bakery.state import DeploymentFolder, Event, Pending
 from bakery.targets.base import Server
 from bakery.targets.local import LocalTarget
 
@@ -71,25 +70,6 @@ def client_environment(settings: Settings, *, password: bool) -> dict[str, str]:
     if not _is_ready(server, seconds=3):
         warn(f"{server.url} is not ready; ./inv status tells more")
     return env.client_variables(server, password=password)
-
-
-def images(settings: Settings) -> list[tuple[Manifest, str]]:
-    """Return every image, oldest first, with the names of the deployments that run it."""
-    state = settings.state_dir.absolute()
-    if not Catalogue(state, state / "pool").manifests():
-        return []
-    names = sorted(path.name for path in state.glob("deployments/*"))
-    found = [DeploymentFolder(state, name).load() for name in names]
-    with pool.opened(state) as disks:
-        return [(one, _deployed(one, found)) for one in Catalogue(state, disks).images()]
-
-
-def _deployed(manifest: Manifest, deployments: list[Deployment | None]) -> str:
-    return ", ".join(
-        one.name
-        for one in deployments
-        if one and one.generation and one.generation.image == manifest.id
-    )
 
 
 def look_at(settings: Settings) -> LocalTarget:

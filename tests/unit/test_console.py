@@ -13,7 +13,7 @@ from bakery import console
 from bakery.checks import CheckResult
 from bakery.errors import BakeryError, InputError
 from bakery.targets.base import BlobAccess, Server
-from tests.unit.samples import access, manifest
+from tests.unit.samples import access
 
 Capture = pytest.CaptureFixture[str]
 
@@ -89,17 +89,12 @@ def test_results_as_json(capsys: Capture) -> None:
     assert [(row["name"], row["ok"]) for row in rows] == [("ports", True), ("login", False)]
 
 
-def test_status_and_images(capsys: Capture) -> None:
+def test_status(capsys: Capture) -> None:
     values = {"name": "x", "containers": {"mysql": "Up", "mlflow": "Exited"}, "image": None}
     console.show_status(values, as_json=True)
     assert json.loads(capsys.readouterr().out) == values
     console.show_status(values, as_json=False)
     assert "mysql Up, mlflow Exited" in capsys.readouterr().out
-    console.show_images([(manifest("one"), "a, b")], as_json=False)
-    assert {"one", "3", "2.0", "a,"} <= set(capsys.readouterr().out.split())
-    console.show_images([(manifest("one"), "a")], as_json=True)
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["id"], row["deployed"], row["schema"]) == ("one", "a", 1)
 
 
 def test_the_environment_is_printed_or_written(tmp_path: Path, capsys: Capture) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from bakery import checks, env, pool, ssh, status, tls
+from bakery import checks, env, ssh, status, tls
 from bakery.drivers.nspawn import Nspawn
 from bakery.errors import BakeryError, InputError
-from bakery.manifest import Catalogue
 from bakery.network import Network
 from bakery.settings import Settings, load
 from bakery.state import Deployment, DeploymentFolder, Generation, Secrets
-from tests.unit.samples import certificate_files, manifest
+from tests.unit.samples import certificate_files
 
 Done = subprocess.CompletedProcess[str]
 
@@ -145,16 +144,3 @@ def test_the_environment_has_the_password_only_when_asked(settings: Settings) ->
     hidden = status.client_environment(settings, password=False)
     assert "pa55word" not in str(hidden)
     assert env.render_env(hidden, "sh")
-
-
-def test_images_know_where_they_are_deployed(settings: Settings) -> None:
-    state = settings.state_dir
-    with pool.opened(state) as disks:
-        catalogue = Catalogue(state, disks)
-        for number, image in enumerate(("one", "two", "gone")):
-            catalogue.add(manifest(image, created=number))
-            catalogue.disk(image).parent.mkdir(exist_ok=True)
-            catalogue.disk(image).touch()
-        catalogue.disk("gone").unlink()
-    found = [(image.id, names) for image, names in status.images(settings)]
-    assert found == [("one", "mlflow"), ("two", "")]

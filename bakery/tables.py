@@ -1,0 +1,72 @@
+"""Tables about images, hosts and costs; as JSON where a script reads."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from bakery.console import print_table
+from bakery.log import note
+from bakery.shelf import Doomed, Image
+
+
+def show_images(found: Sequence[Image], *, as_json: bool) -> None:
+    """Print the images, newest last, where each is deployed, how it differs from what is."""
+    if as_json:
+        show_rows([_row(one) for one in found])
+        return
+    table = _table("image", "base", "mlflow", "size", "state", "deployed", "kept for", "differs")
+    for one in found:
+        base, version = (one.manifest.base.name, _version(one)) if one.manifest else ("", "")
+        users = ", ".join(one.deployed), ", ".join(one.kept)
+        table.add_row(one.id, base, version, _gib(one.size), one.state, *users, one.differs)
+    print_table(table)
+
+
+def show_doomed(doomed: Sequence[Doomed], *, done: bool, as_json: bool) -> None:
+    """Print what was deleted, or what would be."""
+    if as_json:
+        show_rows([{**asdict(one), "deleted": done} for one in doomed])
+        return
+    table = _table("what", "name", "why", "size")
+    for one in doomed:
+        table.add_row(one.kind, one.name, one.why, _gib(one.size))
+    if doomed:
+        print_table(table)
+    if not doomed:
+        note("nothing to delete")
+    elif not done:
+        note("nothing was deleted: --yes does it")
+
+
+def show_rows(rows: Sequence[dict[str, Any]] | dict[str, Any]) -> None:
+    """Print JSON on standard output."""
+    sys.stdout.write(json.dumps(rows, indent=2, default=str) + "\n")
+
+
+def _row(one: Image) -> dict[str, Any]:
+    facts: dict[str, Any] = {"id": one.id}
+    if one.manifest:
+        facts = json.loads(one.manifest.model_dump_json(by_alias=True))
+    users = {"deployed": ", ".join(one.deployed), "kept": ", ".join(one.kept)}
+    return {**facts, "id": one.id, "state": one.state, **users, "differs": one.differs}
+
+
+def _version(one: Image) -> str:
+    containers = one.manifest.containers if one.manifest else []
+    return next((container.version for container in containers if container.name == "mlflow"), "")
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size else ""
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None)
+    for title in titles:
+        table.add_column(escape(title))
+    return table
