@@ -2,21 +2,20 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from bakery import checks, ssh
+from bakery import checks, targets
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
 from bakery.run import last_lines
 from bakery.settings import Settings
-from bakery.state import DeploymentFolder
-from bakery.targets.base import SshAccess
-from bakery.targets.local import LocalTarget
+from bakery.state import Generation
+from bakery.targets.base import Target
 
 _TOOL = "/usr/lib/mlflow-bakery/backup"
 _REFUSED = "REFUSED: "
 _SECONDS = 7200
+_Machine = tuple[Target, Generation]
 _HINTS = {
     "no backup": "./inv backup --list",
     "truncated": "--from-blob takes the copy in Blob",
@@ -35,10 +34,10 @@ def backup(settings: Settings) -> dict[str, Any]:
         InputError: Nothing is deployed, or it is stopped.
         BakeryError: It could not be made, verified or copied to Blob; then it does not count.
     """
-    with LocalTarget.opened(settings) as target:
-        access = _running(target)
+    with targets.opened(settings) as target:
+        machine = _running(target)
         with step("Backup: dump, verify, copy to Blob"):
-            made: dict[str, Any] = _machine(access, "make")
+            made: dict[str, Any] = _machine(machine, "make")
     note(f"{made['name']}: {_contents(made)}")
     return made
 
@@ -49,10 +48,7 @@ def backups(settings: Settings) -> list[dict[str, Any]]:
     Raises:
         InputError: Nothing is deployed, or it is stopped.
     """
-    folder = DeploymentFolder(settings.state_dir, settings.name)
-    folder.deployed()
-    target = LocalTarget(settings, Path(settings.state_dir).absolute() / "pool", folder)
-    found = _machine(_running(target), "list")
+    found = _machine(_running(targets.seen(settings)), "list")
     if found["blob_error"]:
         warn(f"only those on the data disk are shown: {found['blob_error']}")
     return [{**row, "age": age(row["created"])} for row in found["backups"]]
@@ -75,22 +71,22 @@ def restore(
             given; nothing was touched.
         BakeryError: A step failed; what served before serves.
     """
-    with LocalTarget.opened(settings) as target:
-        access = _running(target)
+    with targets.opened(settings) as target:
+        machine = _running(target)
         with step("Fetch and verify the backup"):
-            found = _machine(access, "fetch", name, *(["--from-blob"] if from_blob else []))
+            found = _machine(machine, "fetch", name, *(["--from-blob"] if from_blob else []))
         chosen = found["manifest"]
         note(f"{chosen['name']}: {_contents(chosen)}")
         if not drill:
             _check_place(found, replace_data=replace_data)
         with step("Load it into a MySQL of its own and compare every table"):
             words = ["load", chosen["name"], *(["--drill"] if drill else [])]
-            loaded: dict[str, Any] = _machine(access, *words)
+            loaded: dict[str, Any] = _machine(machine, *words)
         if drill:
             note(f"{len(loaded['rows'])} tables have the rows that they should; nothing changed")
             return loaded
         with step("Put it in place"):
-            placed = _put_in_place(access, chosen["name"], replace_data=replace_data)
+            placed = _put_in_place(machine, chosen["name"], replace_data=replace_data)
         with step("Ready: an authenticated call that reads the database"):
             checks.wait_ready(target.server(), deadline=settings.ready_seconds)
     if placed["backup_before"]:
@@ -98,10 +94,10 @@ def restore(
     return placed
 
 
-def last_backup(access: SshAccess) -> dict[str, str] | None:
+def last_backup(target: Target, generation: Generation) -> dict[str, str] | None:
     """Return name, time and age of the newest backup on the data disk; None without one."""
     try:
-        found = _machine(access, "last")
+        found = _machine((target, generation), "last")
     except BakeryError:
         return None
     if found is None:
@@ -118,11 +114,11 @@ def age(created: str, now: datetime | None = None) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def _running(target: LocalTarget) -> SshAccess:
-    server = target.server()
-    if not target.running():
-        raise InputError(f"{server.name} is stopped", hint="./inv start")
-    return server.ssh
+def _running(target: Target) -> _Machine:
+    name, generation = target.server().name, target.deployment.generation
+    if generation is None or not target.running(generation):
+        raise InputError(f"{name} is stopped", hint="./inv start")
+    return target, generation
 
 
 def _check_place(found: dict[str, Any], *, replace_data: bool) -> None:
@@ -135,34 +131,35 @@ def _check_place(found: dict[str, Any], *, replace_data: bool) -> None:
         )
 
 
-def _put_in_place(access: SshAccess, name: str, *, replace_data: bool) -> dict[str, Any]:
+def _put_in_place(machine: _Machine, name: str, *, replace_data: bool) -> dict[str, Any]:
     """Let systemd run the step that stops the server: it must end even if we are killed."""
     words = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=mlflow-restore"]
     flag = ["--replace-data"] if replace_data else []
-    placed: dict[str, Any] = _machine(access, "put-in-place", name, *flag, before=words)
+    placed: dict[str, Any] = _machine(machine, "put-in-place", name, *flag, before=words)
     return placed
 
 
-def _machine(access: SshAccess, *words: str, before: list[str] | None = None) -> Any:
+def _machine(machine: _Machine, *words: str, before: list[str] | None = None) -> Any:
     """Run the machine's tool and return what it answers.
 
     Raises:
         InputError: It refuses.
         BakeryError: It fails, or the machine does not answer.
     """
-    done = ssh.command(access, ["sudo", *(before or []), _TOOL, *words], timeout=_SECONDS)
-    if done.returncode == 0:
-        return json.loads(done.stdout)
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+    target, generation = machine
+    done = target.execute(generation, [*(before or []), _TOOL, *words], timeout=_SECONDS)
+    if done.code == 0:
+        return json.loads(done.out)
+    lines = [line for line in done.err.splitlines() if line.strip()] or ["no reason given"]
     refused = [line for line in lines if line.startswith(_REFUSED)]
     if refused:
         raise _refusal(refused[-1].removeprefix(_REFUSED))
-    if done.returncode == 255:
+    if done.code == 255:
         raise BakeryError("the machine does not answer", hint="./inv status", tail=lines[-1])
     raise BakeryError(
         f"the machine's backup tool failed: {words[0]}",
         hint="./inv logs --service machine; an older image has no such tool: bake and deploy",
-        tail=last_lines(done.stderr),
+        tail=last_lines(done.err),
     )
 
 

@@ -22,6 +22,8 @@ def settled(settings: Settings, kept: Secrets | None) -> Secrets:
         kept = with_storage_key(kept, key)
     if settings.mysql_password:
         kept = kept.model_copy(update={"mysql_password": settings.mysql_password})
+    if kept.check_token is None:
+        kept = kept.model_copy(update={"check_token": SecretStr(generate_password())})
     return kept
 
 

@@ -4,7 +4,6 @@ Nothing is read or copied while a machine has it: the lock on the file, which th
 supervisor holds, says so.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bakery import pool
+from bakery.disk import hold, loops
 from bakery.errors import BakeryError, InputError
 from bakery.run import run
 
@@ -25,14 +25,13 @@ class DataDisk:
 
     path: Path
 
-    @property
-    def snapshot(self) -> Path:
-        """The copy from before the replacement that is under way."""
-        return self.path.with_suffix(".before.raw")
+    def snapshot(self, generation: int) -> Path:
+        """Return the copy from before a generation got the disk."""
+        return self.path.with_suffix(f".before-{generation}.raw")
 
     @property
     def undone(self) -> Path:
-        """What the last generation that was undone had made of it, if that was set back."""
+        """What the last snapshot that was put back has replaced."""
         return self.path.with_suffix(".undone.raw")
 
     def make(self, gib: int) -> None:
@@ -55,8 +54,7 @@ class DataDisk:
         if not self.path.exists() or self.path.stat().st_size == gib << 30:
             return False
         os.truncate(self.path, gib << 30)
-        words = ["losetup", "--noheadings", "--output", "NAME", "--associated"]
-        for loop in run([*words, self.path]).stdout.split():
+        for loop in loops(self.path):
             run(["losetup", "--set-capacity", loop])
         return True
 
@@ -91,62 +89,61 @@ class DataDisk:
                 hint="put the right file in its place; another deployment's belongs to that name",
             )
 
-    def take_snapshot(self) -> None:
+    def take_snapshot(self, generation: int) -> None:
         """Copy the disk as it is; no machine may have it.
 
         Raises:
             BakeryError: A machine has it.
         """
         with _unused(self.path):
-            pool.copy(self.path, self.snapshot)
+            pool.copy(self.path, self.snapshot(generation))
 
-    def changed(self) -> bool:
-        """Return whether a migration began since the snapshot: of MLflow's schema or of MySQL.
+    def changed(self, generation: int) -> bool:
+        """Return whether a migration began since a snapshot: of MLflow's schema or of MySQL.
 
         Raises:
             BakeryError: A machine has the disk.
         """
-        if not self.snapshot.exists():
+        snapshot = self.snapshot(generation)
+        if not snapshot.exists():
             return False
         with _unused(self.path):
-            return _records(self.path) != _records(self.snapshot)
+            return _records(self.path) != _records(snapshot)
 
-    def set_back(self) -> bool:
-        """Put the snapshot in the disk's place if a migration began since; return whether.
-
-        What it replaces is kept as `undone`: nobody can be sure that no client was served from it.
+    def restore(self, generation: int) -> None:
+        """Put a copy of a snapshot in the disk's place; what that replaces is kept as `undone`.
 
         Raises:
-            BakeryError: A machine has the disk.
+            BakeryError: There is no such snapshot, or a machine has the disk.
         """
-        if not self.changed():
-            return False
-        # A second name first: a kill in between leaves the disk itself in its place.
-        self.undone.unlink(missing_ok=True)
-        os.link(self.path, self.undone)
-        self.snapshot.replace(self.path)
-        return True
+        snapshot = self.snapshot(generation)
+        if not snapshot.exists():
+            raise BakeryError(f"there is no snapshot of before generation {generation}")
+        with _unused(self.path):
+            # A second name first: a kill in between leaves the disk itself in its place.
+            self.undone.unlink(missing_ok=True)
+            os.link(self.path, self.undone)
+            pool.copy(snapshot, self.path)
 
-    def forget_snapshot(self) -> None:
-        """Remove the snapshot, whole or not."""
-        for path in (self.snapshot, self.snapshot.with_name(self.snapshot.name + ".part")):
-            path.unlink(missing_ok=True)
+    def forget_snapshots(self, *, but: set[int]) -> None:
+        """Remove all snapshots, whole or not, but those of these generations."""
+        kept = {self.snapshot(number).name for number in but}
+        for path in self.path.parent.glob(f"{self.path.stem}.before-*.raw*"):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the disk and every copy."""
-        self.forget_snapshot()
+        self.forget_snapshots(but=set())
         self.undone.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _unused(disk: Path) -> Iterator[None]:
-    file = os.open(disk, os.O_RDWR)
+    file = hold(disk)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError as error:
-        raise BakeryError(f"{disk} is in use by a machine", hint="./inv stop") from error
     finally:
         os.close(file)
 

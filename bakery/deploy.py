@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bakery import environment, rotate, targets, training
 from bakery import replace as replacement
 from bakery import resize as resizing
-from bakery import rotate, training
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
-from bakery.manifest import Catalogue
+from bakery.manifest import Manifest
 from bakery.settings import Settings
 from bakery.state import DeploymentFolder, Generation
-from bakery.targets.base import BlobAccess, Server
-from bakery.targets.local import LocalTarget
+from bakery.targets.base import BlobAccess, Server, Target
 
 
 def deploy(
@@ -31,22 +30,18 @@ def deploy(
         InputError: Something given or missing makes it impossible; nothing was made.
         BakeryError: A step failed; what served before serves again.
     """
-    Catalogue(settings.state_dir.absolute(), settings.state_dir / "pool").recorded(image)
-    with LocalTarget.opened(settings, new=True) as target:
-        chosen = target.catalogue.choose(image)
+    targets.check_image(settings, image)
+    with targets.opened(settings, new=True) as target:
+        chosen = target.choose_image(image)
         if new_data_disk:
             target.give_up_data_disk()
         target.check()
         target.settle()
         with _nothing_half_made(target):
-            with step("Network"):
-                target.bring_up_network()
-            with step("Artifact store (Azurite)"):
-                target.start_storage()
-            target.data.make(settings.data_disk_gib)
+            _lay_foundations(target)
             _grow(target)
             replacement.recover(target)
-            if target.up_to_date(chosen) and not replace:
+            if _is_up_to_date(target, chosen) and not replace:
                 _start_again(target)
             else:
                 replacement.check_image(target, chosen)
@@ -55,7 +50,7 @@ def deploy(
 
 
 @contextmanager
-def _nothing_half_made(target: LocalTarget) -> Iterator[None]:
+def _nothing_half_made(target: Target) -> Iterator[None]:
     """Leave nothing running of a first deploy that fails; data and secrets stay for the next."""
     try:
         yield
@@ -72,9 +67,10 @@ def start(settings: Settings) -> Server:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         _generations(target)
-        _bring_up(target)
+        target.check()
+        _lay_foundations(target)
         replacement.recover(target)
         _start_again(target)
         rotate.apply(target, serving(target))
@@ -84,12 +80,12 @@ def start(settings: Settings) -> Server:
 
 def stop(settings: Settings) -> None:
     """Shut the machines down; everything stays for `start`."""
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         training.stop(target)
         for one in _generations(target):
             if target.running(one):
                 with step(f"Stop generation {one.number}"):
-                    target.stop(one)
+                    target.retire(one)
 
 
 def destroy(settings: Settings, *, with_data: bool) -> None:
@@ -101,7 +97,7 @@ def destroy(settings: Settings, *, with_data: bool) -> None:
     if DeploymentFolder(settings.state_dir, settings.name).load() is None:
         note(f"nothing to destroy: no deployment is called {settings.name}")
         return
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         with step("Destroy"):
             failures = target.destroy(with_data=with_data)
         if failures:
@@ -116,12 +112,11 @@ def storage(settings: Settings) -> BlobAccess:
     Raises:
         InputError: Something given or missing makes it impossible; nothing was made.
     """
-    with LocalTarget.opened(settings, new=True) as target:
+    with targets.opened(settings, new=True) as target:
         target.check()
         target.settle()
-        with step("Artifact store (Azurite)"):
-            target.bring_up_network()
-            target.start_storage()
+        with step("Artifact store"):
+            target.make_storage()
         return target.blob
 
 
@@ -132,10 +127,10 @@ def rollback(settings: Settings) -> Server:
         InputError: There is none, or it cannot read the data; nothing was touched.
         BakeryError: It did not become ready; what served before serves again.
     """
-    DeploymentFolder(settings.state_dir, settings.name).deployed()
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         target.server()
-        _bring_up(target)
+        target.check()
+        _lay_foundations(target)
         replacement.recover(target)
         replacement.roll_back(target)
         return target.server()
@@ -148,21 +143,21 @@ def resize(settings: Settings, gib: int) -> None:
         InputError: It would become smaller, nothing is deployed, or it is stopped.
         BakeryError: The server did not take it; what is on the disk is as it was.
     """
-    DeploymentFolder(settings.state_dir, settings.name).deployed()
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         resizing.resize(target, serving(target), gib)
     if settings.data_disk_gib != gib:
         note(f"data_disk_gib = {gib} in bakery.toml says so to the next deploy, too")
 
 
-def serving(target: LocalTarget) -> Generation:
+def serving(target: Target) -> Generation:
     """Return the generation that serves, after what was cut off was brought to its end.
 
     Raises:
         InputError: Nothing is deployed, or it is stopped.
     """
     if target.deployment.pending:
-        _bring_up(target)
+        target.check()
+        _lay_foundations(target)
         replacement.recover(target)
     target.server()
     current = target.deployment.generation
@@ -171,7 +166,7 @@ def serving(target: LocalTarget) -> Generation:
     return current
 
 
-def _generations(target: LocalTarget) -> list[Generation]:
+def _generations(target: Target) -> list[Generation]:
     """Return the generation that counts and the one that was about to, each if there is one.
 
     Raises:
@@ -185,14 +180,25 @@ def _generations(target: LocalTarget) -> list[Generation]:
     return found
 
 
-def _bring_up(target: LocalTarget) -> None:
-    target.check()
-    with step("Network and artifact store"):
-        target.bring_up_network()
-        target.start_storage()
+def _lay_foundations(target: Target) -> None:
+    """Make what outlives a generation, or see that it is there."""
+    for title, make in target.foundations():
+        with step(title):
+            make()
 
 
-def _grow(target: LocalTarget) -> None:
+def _is_up_to_date(target: Target, image: Manifest) -> bool:
+    """Return whether the generation that counts is of this image and these settings."""
+    current, deployment = target.deployment.generation, target.deployment
+    return (
+        current is not None
+        and current.image == image.id
+        and current.number in {one.number for one in target.generations()}
+        and deployment.environment_digest == environment.digest(target.environment())
+    )
+
+
+def _grow(target: Target) -> None:
     """Let the data disk follow its setting, if there is one."""
     if "data_disk_gib" not in target.settings.model_fields_set:
         return
@@ -200,16 +206,14 @@ def _grow(target: LocalTarget) -> None:
     if current and target.running(current) and target.deployment.pending is None:
         resizing.resize(target, current, gib)
     else:
-        target.data.grow(gib)
+        target.grow_data_disk(gib)
 
 
-def _start_again(target: LocalTarget) -> None:
+def _start_again(target: Target) -> None:
     current = target.deployment.generation
     if current is None:
         return
-    if target.running():
+    if target.running(current):
         note(f"nothing to do: generation {current.number} serves {current.image}")
         return
-    with step(f"Boot generation {current.number}"):
-        target.boot(current)
-    replacement.wait_ready(target, current)
+    replacement.serve(target, current)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from bakery.errors import BakeryError
 from bakery.run import run
 
 _SECTOR = 512
+_LEAVING_SECONDS = 5
+"""How long a machine that was killed may still have its disk."""
 # <linux/loop.h>: struct loop_config with the loop_info64 in it.
 _GET_FREE, _CONFIGURE, _AUTOCLEAR = 0x4C82, 0x4C0A, 4
 _LOOP_CONFIG = "II QQQQQ IIII 64s 64s 32s 2Q 8Q"
@@ -90,6 +93,40 @@ def attached(disk: Path, partition: Partition | None = None) -> Iterator[str]:
         yield device
     finally:
         os.close(held)
+
+
+def hold(disk: Path) -> int:
+    """Lock a disk's file for as long as the returned descriptor is open.
+
+    Nothing else fences a loop device: two machines could write to one file. The lock may end a
+    moment before the mounts of the machine that held it, hence the look for loops.
+
+    Raises:
+        BakeryError: Another machine has it.
+    """
+    file = os.open(disk, os.O_RDWR)
+    deadline = time.monotonic() + _LEAVING_SECONDS
+    locked = _lock(file)
+    while locked and loops(disk) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not locked or loops(disk):
+        os.close(file)
+        raise BakeryError(f"{disk} is in use by another machine", hint="./inv stop")
+    return file
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def loops(disk: Path) -> list[str]:
+    """Return the loop devices that a disk's file is behind."""
+    words = ["losetup", "--noheadings", "--output", "NAME", "--associated", str(disk)]
+    return run(words).stdout.split()
 
 
 def grow_root(disk: Path, size: int) -> None:

@@ -51,6 +51,7 @@ def environment(
         },
         "tls": {"certificate": certificate.chain, "key": certificate.key},
         "acme": None,
+        "check_token": values.check_token and values.check_token.get_secret_value(),
     }
 
 

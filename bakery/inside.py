@@ -7,10 +7,10 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+from bakery import targets
 from bakery.errors import BakeryError, InputError
 from bakery.run import environment
 from bakery.settings import Settings
-from bakery.status import look_at
 from bakery.targets.base import SshAccess
 
 SERVICES = ("mysql", "migrate", "mlflow", "traefik")
@@ -80,7 +80,7 @@ def ssh_command(settings: Settings, command: str) -> list[str]:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    words = _words(look_at(settings).server().ssh, [])
+    words = _words(targets.seen(settings).server().login, [])
     return [*words, "--", command] if command else words
 
 
@@ -93,7 +93,7 @@ def console(settings: Settings, *, lines: int | None = None, follow: bool = Fals
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    target = look_at(settings)
+    target = targets.seen(settings)
     deployment = target.deployment
     generation = deployment.pending.generation if deployment.pending else deployment.generation
     if generation is None:
@@ -157,11 +157,11 @@ def _words(access: SshAccess, options: list[str]) -> list[str]:
 
 
 def _running(settings: Settings) -> SshAccess:
-    target = look_at(settings)
-    server = target.server()
-    if not target.running():
+    target = targets.seen(settings)
+    server, current = target.server(), target.deployment.generation
+    if current is None or not target.running(current):
         raise InputError(
             f"{server.name} is stopped",
             hint="./inv start; what it last said is shown by ./inv console",
         )
-    return server.ssh
+    return server.login

@@ -42,20 +42,26 @@ def boot(driver: Driver, spec: MachineSpec, access: SshAccess, *, seconds: float
         f"the machine {spec.name} {what}",
         hint="the end of its console is shown; the rest is in the log",
         log=spec.console,
-        tail=_console_tail(spec.console),
+        tail=console_tail(spec.console),
     )
 
 
-def _console_tail(console: Path) -> str:
-    # Colours and cursor movements would garble the caller's terminal.
+def console_tail(console: Path) -> str:
+    """Return the end of a console, without what would garble the terminal of the caller."""
     return "".join(c for c in tail(console) if c == "\n" or c.isprintable())
 
 
 def network_config(network: Network, addresses: list[str]) -> str:
-    """Return the NoCloud network configuration of a machine with fixed addresses."""
+    """Return the NoCloud network configuration of a machine with fixed addresses.
+
+    The service address moves between machines: who has it has it alone (/32), and everybody else
+    reaches it through this host.
+    """
+    prefixes = {network.service: 32}
     return render(
         "cloud-init/network-config.yaml.j2",
-        addresses=[f"{address}/{network.prefix}" for address in addresses],
+        addresses=[f"{one}/{prefixes.get(one, network.prefix)}" for one in addresses],
+        moving=[] if network.service in addresses else [network.service],
         gateway=network.gateway,
         nameservers=_name_servers(),
     )

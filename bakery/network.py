@@ -17,7 +17,7 @@ from bakery.run import need, run
 _RANGE = ipaddress.ip_network("10.88.0.0/16")
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _HOST = Path("/run/mlflow-bakery")
-_FIRST_MANAGEMENT, _MANAGEMENT = 4, 8
+_FIRST_MANAGEMENT, MANAGEMENT = 4, 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Network:
 
     def management(self, generation: int) -> str:
         """Return the address by which one generation is reached whatever it serves."""
-        return str(self._addresses[_FIRST_MANAGEMENT + generation % _MANAGEMENT])
+        return str(self._addresses[_FIRST_MANAGEMENT + generation % MANAGEMENT])
 
 
 def allot(name: str) -> Network:
@@ -90,6 +90,18 @@ def bring_up(network: Network) -> None:
         _raise(network)
 
 
+def lead(network: Network, generation: int) -> None:
+    """Lead the service address to one generation's machine, in one step.
+
+    Each machine has the address as its own, but only this host's route decides who is asked: it
+    is more exact than the bridge's. What comes for an old connection, the new machine resets.
+    """
+    run(
+        ["ip", "route", "replace", f"{network.service}/32",
+         "via", network.management(generation), "dev", network.name]
+    )  # fmt: skip
+
+
 def take_down(name: str) -> None:
     """Remove a network and what it changed on the host; nothing to do when it is gone."""
     with _host_lock():
@@ -121,6 +133,11 @@ def _nat(network: Network) -> str:
         chain postrouting {{
             type nat hook postrouting priority srcnat;
             ip saddr {network.subnet} oifname != "{network.name}" masquerade
+        }}
+        chain output {{
+            type filter hook output priority filter;
+            # A machine that asks for the service address must go on asking this host for it.
+            oifname "{network.name}" icmp type redirect drop
         }}
     }}
     """

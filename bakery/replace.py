@@ -1,32 +1,31 @@
 """One generation gives way to another: each step written down before it is done.
 
-A run that is killed at any step leaves a note in the deployment's state; the next call goes on
-where a client may have been served by the new generation, and else brings the old one back.
+Until the check is green nobody but the check is let in, so whatever went wrong before `admit` is
+undone: the old generation gets its data disk back, as it was if a migration had begun. From
+`admit` on there is no way back, and the next call goes on.
 """
 
-import getpass
-import os
-import socket
 from datetime import UTC, datetime
 
-from bakery import checks, rotate
+from bakery import checks, duty, rotate
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
 from bakery.manifest import Manifest
-from bakery.state import Event, Generation, Pending, Step
-from bakery.targets.local import LocalTarget
+from bakery.network import MANAGEMENT
+from bakery.state import Event, Generation, Pending, Step, whoever
+from bakery.targets.base import Target
 
 
-def replace(target: LocalTarget, image: Manifest) -> None:
+def replace(target: Target, image: Manifest) -> None:
     """Serve from a new generation; one that does not become ready gives way to the old one.
 
     Raises:
         BakeryError: It did not become ready; the old one serves again.
     """
-    _go(target, Pending(action="deploy", generation=target.next_generation(image), by=whoever()))
+    _go(target, Pending(action="deploy", generation=_next(target, image), by=whoever()))
 
 
-def roll_back(target: LocalTarget) -> None:
+def roll_back(target: Target) -> None:
     """Serve from the kept generation again, with the data as they are now.
 
     Raises:
@@ -37,7 +36,7 @@ def roll_back(target: LocalTarget) -> None:
     _go(target, Pending(action="rollback", generation=generation, by=whoever()))
 
 
-def check_image(target: LocalTarget, image: Manifest) -> None:
+def check_image(target: Target, image: Manifest) -> None:
     """Refuse an image that cannot read the deployment's data.
 
     Raises:
@@ -62,38 +61,42 @@ def check_image(target: LocalTarget, image: Manifest) -> None:
         )
 
 
-def recover(target: LocalTarget) -> None:
-    """Bring a replacement to its end that was cut off; the network must be up.
+def recover(target: Target) -> None:
+    """Bring a replacement to its end that was cut off; the foundations must be there.
 
     Raises:
-        BakeryError: Neither generation could be made to serve.
+        BakeryError: The generation that should serve cannot be made to.
     """
     pending = target.deployment.pending
     if pending is None:
-        target.tidy()
+        _tidy(target)
         return
     number = pending.generation.number
     warn(f"a {pending.action} was cut off: generation {number}, step {pending.step}")
-    reason = "cut off"
-    if pending.step == "boot" and _may_have_served(target, pending.generation):
-        try:
-            _boot(target, pending.generation)
-        except BakeryError as error:
-            reason = f"cut off, then: {error}"
-        else:
-            _commit(target, pending)
-            return
-    _undo(target, pending, reason)
+    if pending.step == "admit":
+        serve(target, pending.generation)
+        _finish(target, pending)
+    else:
+        _undo(target, pending, "cut off")
 
 
-def whoever() -> str:
-    """Return who runs this, as user@host."""
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
-    return f"{user}@{socket.gethostname()}"
+def serve(target: Target, generation: Generation) -> None:
+    """Let a generation serve that is there; what is done already is left as it is.
+
+    Raises:
+        BakeryError: It does not.
+    """
+    with step(f"Start generation {generation.number}"):
+        target.create(generation)
+        target.attach(generation)
+        target.move_address(generation)
+        target.activate(generation)
+    wait_ready(target, generation)
+    _admit(target, generation)
 
 
-def wait_ready(target: LocalTarget, generation: Generation) -> None:
-    """Wait until a generation serves over HTTPS.
+def wait_ready(target: Target, generation: Generation) -> None:
+    """Wait until a generation serves the check over HTTPS.
 
     Raises:
         BakeryError: It does not; with the end of its log.
@@ -102,60 +105,98 @@ def wait_ready(target: LocalTarget, generation: Generation) -> None:
         try:
             checks.wait_ready(target.server(generation), deadline=target.settings.ready_seconds)
         except BakeryError as error:
-            error.tail = error.tail or target.journal(generation)
-            error.log = error.log or target.spec(generation).console
+            error.tail = error.tail or duty.journal(target, generation)
             raise
 
 
-def _go(target: LocalTarget, pending: Pending) -> None:
-    """Do all steps; whatever goes wrong, what served before serves again."""
+def _go(target: Target, pending: Pending) -> None:
+    """Do all steps; whatever goes wrong before `admit`, what served before serves again."""
+    _tidy(target)
     pending = _mark(target, pending, "create")
     try:
-        if pending.action == "deploy":
-            with step("Create the machine"):
-                told = target.create_machine(pending.generation)
-            pending = pending.model_copy(update={"environment_digest": told})
-        pending = _quiesce(target, pending)
-        pending = _mark(target, pending, "boot")
-        _boot(target, pending.generation)
+        pending = _stand_by(target, pending)
+        pending = _take_from_old(target, pending)
+        _give_to_new(target, pending)
     except BaseException as error:
         _give_way(target, pending, error)
         raise
     _commit(target, pending)
+    _admit(target, pending.generation)
+    _finish(target, pending)
 
 
-def _quiesce(target: LocalTarget, pending: Pending) -> Pending:
-    """Stop what serves and copy the data disk as it was left."""
+def _stand_by(target: Target, pending: Pending) -> Pending:
+    """Boot the new machine as far as it comes without the data, while the old one serves."""
+    generation, before = pending.generation, target.deployment.generation
+    with step(f"Generation {generation.number} to standby"):
+        told = target.create(generation)
+        if before and target.running(before):
+            duty.ask(target, generation, "wait")
+    return pending.model_copy(update={"environment_digest": told})
+
+
+def _take_from_old(target: Target, pending: Pending) -> Pending:
+    """Let the old machine end its work, and take a copy of the data as it left them."""
     before = target.deployment.generation
-    pending = _mark(target, pending, "stop")
-    if before is None:
-        return pending
-    if target.running(before):
-        with step(f"Stop generation {before.number}"):
-            target.stop(before)
-    pending = _mark(target, pending, "snapshot")
-    target.data.take_snapshot()
+    if before:
+        pending = _mark(target, pending, "quiesce")
+        with step(f"Quiesce generation {before.number}"):
+            counts = target.quiesce(before)
+        pending = _mark(target, pending.model_copy(update={"counts": counts}), "detach")
+        target.detach(before)
+    if target.deployment.data_disk_served:
+        pending = _mark(target, pending, "snapshot")
+        target.snapshot(pending.generation)
     return pending
 
 
-def _boot(target: LocalTarget, generation: Generation) -> None:
-    with step(f"Boot generation {generation.number}"):
-        target.boot(generation)
+def _give_to_new(target: Target, pending: Pending) -> None:
+    """Hand data disk and address over, and check what the new machine makes of them."""
+    generation = pending.generation
+    with step(f"Data disk and address to generation {generation.number}"):
+        pending = _mark(target, pending, "attach")
+        target.attach(generation)
+        pending = _mark(target, pending, "move")
+        target.move_address(generation)
+        pending = _mark(target, pending, "activate")
+        target.activate(generation)
+    pending = _mark(target, pending, "check")
     wait_ready(target, generation)
+    _compare_counts(target, pending)
 
 
-def _mark(target: LocalTarget, pending: Pending, at: Step) -> Pending:
+def _compare_counts(target: Target, pending: Pending) -> None:
+    """Refuse a generation that does not show every row that the old one had.
+
+    Raises:
+        BakeryError: It does not.
+    """
+    if not pending.counts:
+        return
+    now = duty.ask(target, pending.generation, "count")
+    wrong = [
+        f"{table}: {rows} before, {now[table]} now"
+        for table, rows in pending.counts.items()
+        if now.get(table, rows) != rows
+    ]
+    if wrong:
+        raise BakeryError(
+            f"generation {pending.generation.number} has other rows: {', '.join(wrong)}"
+        )
+
+
+def _mark(target: Target, pending: Pending, at: Step) -> Pending:
     """Write down what is about to be done."""
     pending = pending.model_copy(update={"step": at})
     deployment = target.deployment
     deployment.pending = pending
     deployment.last_number = max(deployment.last_number, pending.generation.number)
-    target.folder.save(deployment)
+    target.save()
     return pending
 
 
-def _commit(target: LocalTarget, pending: Pending) -> None:
-    """Make the new generation the one that counts, in one write; then clear away."""
+def _commit(target: Target, pending: Pending) -> None:
+    """Make the new generation the one that counts, in one write; then clients may get in."""
     deployment, rolled_back = target.deployment, pending.action == "rollback"
     before = deployment.generation
     deployment.ended("rolled back" if rolled_back else "replaced")
@@ -164,14 +205,28 @@ def _commit(target: LocalTarget, pending: Pending) -> None:
     deployment.data_disk_served = True
     if pending.environment_digest:
         deployment.environment_digest = pending.environment_digest
+    _mark(target, pending, "admit")
+
+
+def _admit(target: Target, generation: Generation) -> None:
+    with step("Admit clients"):
+        target.admit(generation)
+        server, seconds = target.server(generation), target.settings.ready_seconds
+        checks.wait_ready(server.as_client, deadline=seconds)
+
+
+def _finish(target: Target, pending: Pending) -> None:
+    """Stop the generation before for good, and end the replacement."""
+    before = target.deployment.previous
+    if before and target.running(before):
+        with step(f"Stop generation {before.number}"):
+            target.retire(before)
     _end(target, pending, "serving")
-    if not rolled_back:
-        target.data.undone.unlink(missing_ok=True)
-    if rolled_back or target.secrets.previous_storage_key:
+    if pending.action == "rollback" or target.secrets.previous_storage_key:
         rotate.apply(target, pending.generation)
 
 
-def _end(target: LocalTarget, pending: Pending, outcome: str) -> None:
+def _end(target: Target, pending: Pending, outcome: str) -> None:
     """Write the history and forget what was pending, in one write; then clear away."""
     generation, deployment = pending.generation, target.deployment
     deployment.history.append(
@@ -188,11 +243,19 @@ def _end(target: LocalTarget, pending: Pending, outcome: str) -> None:
         )
     )
     deployment.pending = None
-    target.folder.save(deployment)
-    target.tidy()
+    target.save()
+    _tidy(target)
 
 
-def _give_way(target: LocalTarget, pending: Pending, error: BaseException) -> None:
+def _tidy(target: Target) -> None:
+    """Remove every machine but those that are kept, and the snapshots that nobody needs."""
+    for found in target.generations():
+        if found.number not in target.deployment.kept:
+            target.remove(found)
+    target.forget_snapshots(but=set())
+
+
+def _give_way(target: Target, pending: Pending, error: BaseException) -> None:
     """Undo after an error; if that fails too, the next call tries again."""
     reason = str(error) or "interrupted"
     try:
@@ -203,54 +266,56 @@ def _give_way(target: LocalTarget, pending: Pending, error: BaseException) -> No
         warn(f"generation {number} does not start: {failure}; ./inv start tries again")
 
 
-def _undo(target: LocalTarget, pending: Pending, reason: str, *, settings: bool = False) -> None:
-    """Remove what never served and let the generation before serve again.
+def _undo(target: Target, pending: Pending, reason: str, *, settings: bool = False) -> None:
+    """Stop what nobody was let in to, and let the generation before serve again.
 
     The caller's `settings` were meant for the new generation. The state has their secrets
     already, so the old one is told; a later call may lack them and leaves the rest as it is.
     """
     untouched = pending.step == "create"
-    pending = _mark(target, pending, "undo")
-    before = target.deployment.generation
-    target.stop(pending.generation)
+    before, failed = target.deployment.generation, pending.generation
+    if pending.step != "resume":
+        pending = _mark(target, pending, "undo")
+        target.retire(failed)
+        target.detach(failed)
+        if target.changed_data(failed):
+            target.restore_snapshot(failed)
+        # From here on the old machine may have the data disk: nobody looks at it again.
+        pending = _mark(target, pending, "resume")
     if before:
-        if not untouched:
-            target.stop(before)  # it may be on its way down
-        _bring_back(target, before, settings=settings)
+        if not (untouched and target.running(before)):
+            warn(f"generation {before.number} takes over again")
+            serve(target, before)
+        rotate.apply(target, before, settings=settings)
+        wait_ready(target, before)
     _end(target, pending, f"undone: {reason}")
     if before:
         note(f"generation {before.number} serves again")
 
 
-def _bring_back(target: LocalTarget, before: Generation, *, settings: bool) -> None:
-    if not target.running(before):
-        warn(f"generation {before.number} is started again")
-        if target.data.set_back():
-            warn(
-                "a migration of the data had begun: the data disk is as it was before;"
-                f" what became of it is kept as {target.data.undone}"
-            )
-        with step(f"Boot generation {before.number}"):
-            target.boot(before)
-    rotate.apply(target, before, settings=settings)
-    wait_ready(target, before)
-
-
-def _may_have_served(target: LocalTarget, generation: Generation) -> bool:
-    """Return whether clients may have talked to a generation that was never committed.
-
-    One that runs may serve right now. One that does not matters only if the old generation could
-    not read what it left.
-    """
-    return target.running(generation) or (
-        target.deployment.generation is not None and target.data.changed()
+def _next(target: Target, image: Manifest) -> Generation:
+    """Return the generation that an image would be; no number is ever used twice."""
+    deployment = target.deployment
+    kept = [one.number for one in (deployment.generation, deployment.previous) if one]
+    number = max(deployment.last_number, *kept, 0) + 1
+    # Machines that run at the same time must differ in their management addresses.
+    while any((number - other) % MANAGEMENT == 0 for other in kept):
+        number += 1
+    versions = {one.name: one.version for one in image.containers}
+    return Generation(
+        number=number,
+        image=image.id,
+        mlflow=versions.get("mlflow", ""),
+        mysql=versions.get("mysql", ""),
+        revision=target.schema(image)["revision"],
     )
 
 
-def _to_go_back_to(target: LocalTarget) -> Generation:
+def _to_go_back_to(target: Target) -> Generation:
     current, previous = target.deployment.generation, target.deployment.previous
     target.server()
-    if current is None or previous is None or not target.spec(previous).disk.exists():
+    there = {one.number for one in target.generations()}
+    if current is None or previous is None or previous.number not in there:
         raise InputError(
             f"{target.deployment.name} has no generation to go back to",
             hint="./inv history shows what ran; ./inv deploy --image ID deploys any image",

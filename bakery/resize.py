@@ -1,16 +1,16 @@
 """The data disk grows, on the running server where the host lets it."""
 
-from bakery import checks, ssh
+from bakery import checks
 from bakery.errors import BakeryError
 from bakery.log import step
 from bakery.state import Generation
-from bakery.targets.local import LocalTarget
+from bakery.targets.base import Target
 
 _GUARD = "/usr/lib/mlflow-bakery/data-disk-guard"
 _SECONDS = 300
 
 
-def resize(target: LocalTarget, generation: Generation, gib: int) -> None:
+def resize(target: Target, generation: Generation, gib: int) -> None:
     """Make the data disk so large and let the machine that runs take it.
 
     Raises:
@@ -18,11 +18,11 @@ def resize(target: LocalTarget, generation: Generation, gib: int) -> None:
         BakeryError: The machine could not take it; what is on the disk is as it was.
     """
     with step(f"Data disk: {gib} GiB"):
-        target.data.grow(gib)
+        target.grow_data_disk(gib)
     _take(target, generation)
 
 
-def _take(target: LocalTarget, generation: Generation) -> None:
+def _take(target: Target, generation: Generation) -> None:
     """Let a running machine take all of its data disk.
 
     Where it may not do so while it uses the disk, its server stops for some seconds.
@@ -46,7 +46,7 @@ def _take(target: LocalTarget, generation: Generation) -> None:
         checks.wait_ready(target.server(generation), deadline=target.settings.ready_seconds)
 
 
-def _in_machine(target: LocalTarget, generation: Generation, words: list[str]) -> str:
+def _in_machine(target: Target, generation: Generation, words: list[str]) -> str:
     """Run a command as root; return nothing, or what it said when it failed."""
-    done = ssh.command(target.ssh(generation), ["sudo", *words], timeout=_SECONDS)
-    return "" if done.returncode == 0 else done.stderr.strip() or f"code {done.returncode}"
+    done = target.execute(generation, words, timeout=_SECONDS)
+    return "" if done.code == 0 else done.err.strip() or f"code {done.code}"

@@ -3,9 +3,11 @@
 import contextlib
 import difflib
 import fcntl
+import getpass
 import json
 import os
 import secrets
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from bakery.errors import BakeryError, InputError
+from bakery.log import note
 from bakery.network import Network
 
 
@@ -34,7 +37,20 @@ class Generation(BaseModel):
 
 
 Action = Literal["deploy", "rollback"]
-Step = Literal["create", "stop", "snapshot", "boot", "undo"]
+Step = Literal[
+    "create",
+    "quiesce",
+    "detach",
+    "snapshot",
+    "attach",
+    "move",
+    "activate",
+    "check",
+    "admit",
+    "undo",
+    "resume",
+]
+"""In their order; `undo` and `resume` take the place of `admit` when something fails before it."""
 
 
 class Pending(BaseModel):
@@ -46,6 +62,10 @@ class Pending(BaseModel):
     started: datetime = Field(default_factory=lambda: datetime.now(UTC))
     by: str
     environment_digest: str = ""
+    counts: dict[str, int] = {}
+    """How many rows the tables had when the old generation had stopped."""
+    discard: bool = False
+    """A rollback that takes the data as they were before the newer generation."""
 
 
 class Event(BaseModel):
@@ -86,6 +106,8 @@ class Deployment(BaseModel):
     """The one that counts."""
     previous: Generation | None = None
     """The one before it, kept stopped for a rollback."""
+    counts: dict[str, int] = {}
+    """How many rows the tables had when the one before gave way."""
     last_number: int = 0
     """The highest number that a generation ever had, served or not."""
     pending: Pending | None = None
@@ -117,6 +139,8 @@ class Secrets(BaseModel):
     """Everybody but the deployment's own user, with the hash of the password."""
     passwords: dict[str, SecretStr] = {}
     """The generated passwords of `users` that could not be shown to anybody."""
+    check_token: SecretStr | None = None
+    """Who sends it is let in before everybody else is; made with the next deploy if missing."""
     retired: list[str] = []
     """Hashes of passwords that were rotated away: a shell may still offer them as settings."""
 
@@ -135,7 +159,6 @@ class DeploymentFolder:
         self.secrets = self.path / "secrets.json"
         self.tls = self.path / "tls"
         self.azurite = self.path / "azurite"
-        self.known_hosts = self.path / "known_hosts"
         self.ssh_key = self.path / "ssh" / "id_ed25519"
 
     def machine(self, generation: int) -> Path:
@@ -210,24 +233,34 @@ class DeploymentFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+", encoding="ascii") as file:
+            file.seek(0)
+            holder = file.read().strip()
             if not _lock(file.fileno()):
-                file.seek(0)
                 raise BakeryError(
-                    f"process {file.read().strip()} is at work on {self.name}",
+                    f"{self.name} is being worked on by {holder or 'another run'}",
                     hint="wait for it to end",
                 )
+            if holder:  # it is written away at the end, and the lock itself ends with its process
+                note(f"the last run ended without a word: {holder}")
             file.truncate(0)
-            file.write(str(os.getpid()))
+            file.write(f"{whoever()}, process {os.getpid()}, since {datetime.now(UTC):%F %T} UTC")
             file.flush()
             try:
                 yield
             finally:
+                file.truncate(0)
                 self._remove_if_unused()
 
     def _remove_if_unused(self) -> None:
         if [path.name for path in self.path.glob("*")] == ["lock"]:
             (self.path / "lock").unlink()
             self.path.rmdir()
+
+
+def whoever() -> str:
+    """Return who runs this, as user@host."""
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return f"{user}@{socket.gethostname()}"
 
 
 def _lock(file: int) -> bool:

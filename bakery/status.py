@@ -3,18 +3,23 @@
 import re
 from typing import Any
 
-from bakery import checks, env, ssh, tls
+from bakery import checks, env, targets, tls
 from bakery.backup import last_backup
 from bakery.errors import BakeryError
 from bakery.log import warn
 from bakery.settings import Settings
-from bakery.state import DeploymentFolder, Event, Pending
-from bakery.targets.base import Server
-from bakery.targets.local import LocalTarget
+from bakery.state import Event, Generation, Pending
+from bakery.targets.base import Server, Target
 
 _READY_SECONDS = 5
 _NEARLY_FULL = 90
 _DATABASE = "/var/lib/mlflow-data/mysql/data"
+_NOTHING_INSIDE: dict[str, Any] = {
+    "containers": {},
+    "data_disk": None,
+    "database": None,
+    "last_backup": None,
+}
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -23,12 +28,12 @@ def status(settings: Settings) -> dict[str, Any]:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    target = look_at(settings)
+    target = targets.seen(settings)
     deployment, pending = target.deployment, target.deployment.pending
-    new = pending.generation if pending and target.running(pending.generation) else None
-    server = target.server(new)
-    running = target.running(new)
-    ready = running and _is_ready(server, seconds=_READY_SECONDS)
+    shown = _shown(target)
+    server = target.server(shown)
+    running = shown is not None and target.running(shown)
+    ready = running and _is_ready(server.as_client, seconds=_READY_SECONDS)
     return {
         "name": deployment.name,
         "target": settings.target,
@@ -42,12 +47,19 @@ def status(settings: Settings) -> dict[str, Any]:
         "pending": pending and _pending(pending),
         "username": server.username,
         "ca_file": server.ca_file and str(server.ca_file),
-        "certificate_expires": _expiry(target),
-        "containers": _containers(server) if running else {},
-        "data_disk": _data_disk(server) if running else None,
-        "database": _database_size(server) if running else None,
-        "last_backup": last_backup(server.ssh) if running else None,
+        "certificate_expires": _expiry(server),
+        **(_inside(target, shown) if shown and running else _NOTHING_INSIDE),
         "training": target.training.status(),
+    }
+
+
+def _inside(target: Target, generation: Generation) -> dict[str, Any]:
+    room = room_left(target, generation)
+    return {
+        "containers": _containers(target, generation),
+        "data_disk": f"{room[0]}% of {room[1] / 1024:.1f} GiB used" if room else "unknown",
+        "database": _database_size(target, generation),
+        "last_backup": last_backup(target, generation),
     }
 
 
@@ -57,7 +69,7 @@ def history(settings: Settings) -> list[Event]:
     Raises:
         InputError: Nothing is called by this name.
     """
-    return DeploymentFolder(settings.state_dir, settings.name).deployed().history
+    return targets.seen(settings).deployment.history
 
 
 def client_environment(settings: Settings, *, password: bool) -> dict[str, str]:
@@ -66,25 +78,21 @@ def client_environment(settings: Settings, *, password: bool) -> dict[str, str]:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    server = look_at(settings).server()
-    if not _is_ready(server, seconds=3):
+    server = targets.seen(settings).server()
+    if not _is_ready(server.as_client, seconds=3):
         warn(f"{server.url} is not ready; ./inv status tells more")
     return env.client_variables(server, password=password)
 
 
-def look_at(settings: Settings) -> LocalTarget:
-    """Return a deployment to look at, without its lock and its disks.
-
-    Raises:
-        InputError: Nothing is deployed under this name.
-    """
-    DeploymentFolder(settings.state_dir, settings.name).deployed()
-    return LocalTarget.seen(settings)
+def _shown(target: Target) -> Generation | None:
+    """Return the generation that counts, or a first one that is on its way."""
+    pending = target.deployment.pending
+    return target.deployment.generation or (pending.generation if pending else None)
 
 
 def _pending(pending: Pending) -> str:
     number = pending.generation.number
-    return f"{pending.action} of generation {number}, step {pending.step} (./inv start goes on)"
+    return f"{pending.action} of generation {number}, step {pending.step} (./inv deploy goes on)"
 
 
 def _is_ready(server: Server, *, seconds: float) -> bool:
@@ -95,27 +103,25 @@ def _is_ready(server: Server, *, seconds: float) -> bool:
     return True
 
 
-def _expiry(target: LocalTarget) -> str:
-    chain = target.settings.certificate or target.folder.tls / "server.pem"
+def _expiry(server: Server) -> str:
+    chain = server.certificate
     # Not there when the user's own is deployed and not named now.
-    return f"{tls.expiry(chain):%Y-%m-%d}" if chain.exists() else "unknown"
+    return f"{tls.expiry(chain):%Y-%m-%d}" if chain and chain.exists() else "unknown"
 
 
-def _containers(server: Server) -> dict[str, str]:
-    words = ["sudo", "docker", "ps", "--all", "--format", "{{.Names}}\t{{.Status}}"]
-    done = ssh.command(server.ssh, words)
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
+def _containers(target: Target, generation: Generation) -> dict[str, str]:
+    words = ["docker", "ps", "--all", "--format", "{{.Names}}\t{{.Status}}"]
+    rows = [line.split("\t") for line in target.execute(generation, words).out.splitlines()]
     return {row[0].removeprefix("mlflow-").removesuffix("-1"): row[1] for row in rows}
 
 
-def room_left(server: Server) -> tuple[int, int] | None:
+def room_left(target: Target, generation: Generation) -> tuple[int, int] | None:
     """Return how much of the data disk is used, in percent, and its size in MiB; None if unknown.
 
     At 90 % it warns: a full one refuses what is logged.
     """
     words = ["df", "--output=pcent,size", "--block-size=MiB", "/var/lib/mlflow-data"]
-    done = ssh.command(server.ssh, words)
-    found = re.findall(r"(\d+)% +(\d+)MiB", done.stdout)
+    found = re.findall(r"(\d+)% +(\d+)MiB", target.execute(generation, words).out)
     if not found:
         return None
     used, size = (int(number) for number in found[-1])
@@ -127,12 +133,7 @@ def room_left(server: Server) -> tuple[int, int] | None:
     return used, size
 
 
-def _data_disk(server: Server) -> str:
-    room = room_left(server)
-    return f"{room[0]}% of {room[1] / 1024:.1f} GiB used" if room else "unknown"
-
-
-def _database_size(server: Server) -> str:
-    words = ["sudo", "du", "--summarize", "--block-size=MiB", f"{_DATABASE}/mlflow"]
-    done = ssh.command(server.ssh, words)
-    return f"{done.stdout.partition('M')[0]} MiB" if done.returncode == 0 else "unknown"
+def _database_size(target: Target, generation: Generation) -> str:
+    words = ["du", "--summarize", "--block-size=MiB", f"{_DATABASE}/mlflow"]
+    done = target.execute(generation, words)
+    return f"{done.out.partition('M')[0]} MiB" if done.code == 0 else "unknown"

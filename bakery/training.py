@@ -1,10 +1,10 @@
 """The training machine of a deployment: a second machine with Docker, for `train --where ssh://`."""
 
-from bakery import pool
+from bakery import targets
 from bakery.errors import InputError
 from bakery.log import note, step
 from bakery.settings import Settings
-from bakery.targets.local import LocalTarget
+from bakery.targets.base import Target
 
 
 def deploy(settings: Settings, *, image: str | None = None, replace: bool = False) -> str:
@@ -16,12 +16,10 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
         InputError: No server is deployed under that name, or there is no such image.
         BakeryError: The machine did not become ready.
     """
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         target.server()
-        chosen = target.catalogue.choose(image)
-        pool.check_space(settings.state_dir.absolute(), needed=4 << 30)
-        with step("Network"):
-            target.bring_up_network()
+        chosen = target.choose_image(image)
+        target.check()
         machine = target.training
         if machine.image == chosen.id and not replace:
             if machine.running():
@@ -34,14 +32,14 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
         return machine.docker_host
 
 
-def start(target: LocalTarget) -> None:
+def start(target: Target) -> None:
     """Boot the training machine, if there is one that does not run."""
     if target.training.image and not target.training.running():
         with step("Boot the training machine, wait for its Docker"):
             target.training.start()
 
 
-def stop(target: LocalTarget) -> None:
+def stop(target: Target) -> None:
     """Shut the training machine down, if there is one that runs."""
     if target.training.running():
         with step("Stop the training machine"):

@@ -1,6 +1,6 @@
 """`up` and `check`: the whole way, and the proof that it serves."""
 
-from bakery import checks
+from bakery import checks, targets
 from bakery.bake import bake
 from bakery.deploy import deploy
 from bakery.errors import BakeryError, InputError
@@ -8,7 +8,6 @@ from bakery.log import step
 from bakery.settings import Settings
 from bakery.status import room_left
 from bakery.targets.base import Server
-from bakery.targets.local import LocalTarget
 
 
 def up(settings: Settings) -> Server:
@@ -18,7 +17,7 @@ def up(settings: Settings) -> Server:
         InputError: Something given or missing makes it impossible; nothing was made.
         BakeryError: A step or a check failed.
     """
-    LocalTarget.seen(settings).check_input()  # not after the minutes of a bake
+    targets.check_input(settings)  # not after the minutes of a bake
     with step("Bake"):
         manifest = bake(settings)
     with step("Deploy"):
@@ -39,11 +38,11 @@ def check_server(settings: Settings) -> list[checks.CheckResult]:
     Raises:
         InputError: Nothing is deployed, or it is stopped.
     """
-    with LocalTarget.opened(settings) as target:
-        server = target.server()
-        if not target.running():
+    with targets.opened(settings) as target:
+        server, current = target.server(), target.deployment.generation
+        if current is None or not target.running(current):
             raise InputError(f"{server.name} is stopped", hint="./inv start")
-    room_left(server)
+        room_left(target, current)
     with step("Check: HTTPS from outside"):
         results = checks.check_server(server, cache=settings.state_dir.absolute() / "cache")
     with step("Check: inside the machine (testinfra)"):

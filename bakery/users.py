@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 
-from bakery import checks, credentials, environment, rotate
+from bakery import checks, credentials, environment, rotate, targets
 from bakery.deploy import serving
 from bakery.errors import BakeryError, InputError
 from bakery.log import step
 from bakery.settings import Settings, check_login, generate_password
-from bakery.state import DeploymentFolder, Secrets
-from bakery.targets.local import LocalTarget
+from bakery.state import Secrets
+from bakery.targets.base import Target
 
 _SECONDS = 60
 
@@ -22,9 +22,8 @@ def listed(settings: Settings) -> list[str]:
     Raises:
         InputError: Nothing is deployed under this name.
     """
-    folder = DeploymentFolder(settings.state_dir, settings.name)
-    deployment, secrets = folder.deployed(), folder.load_secrets()
-    return [deployment.username, *sorted(secrets.users if secrets else [])]
+    target = targets.seen(settings)
+    return [target.deployment.username, *sorted(target.secrets.users)]
 
 
 def add(settings: Settings, name: str, password: SecretStr | None, *, show: bool) -> str:
@@ -90,9 +89,7 @@ def change(
     with _changing(settings) as (target, secrets):
         before, name = secrets.password.get_secret_value(), target.deployment.username
         changed = credentials.with_password(secrets, given) if password else secrets
-        if storage_key:
-            changed = credentials.with_storage_key(changed)
-        _save_and_tell(target, changed)
+        _save_and_tell(target, changed, storage_key=storage_key)
         now = changed.password.get_secret_value()
         if before != now:
             _wait_for(target, name, now, admitted=True)
@@ -100,24 +97,24 @@ def change(
 
 
 @contextmanager
-def _changing(settings: Settings) -> Iterator[tuple[LocalTarget, Secrets]]:
+def _changing(settings: Settings) -> Iterator[tuple[Target, Secrets]]:
     """Give a deployment that serves, everything that was cut off brought to its end."""
-    DeploymentFolder(settings.state_dir, settings.name).deployed()
-    with LocalTarget.opened(settings) as target:
+    with targets.opened(settings) as target:
         generation = serving(target)
         rotate.apply(target, generation)
         yield target, target.secrets
 
 
-def _save_and_tell(target: LocalTarget, secrets: Secrets) -> None:
-    target.folder.save_secrets(secrets)
-    target.start_storage()  # with both keys, while there are two
+def _save_and_tell(target: Target, secrets: Secrets, *, storage_key: bool = False) -> None:
+    target.save_secrets(secrets)
+    if storage_key:
+        target.renew_storage_key()
     generation = target.deployment.generation
     if generation:
         rotate.apply(target, generation)
 
 
-def _wait_for(target: LocalTarget, name: str, password: str, *, admitted: bool) -> None:
+def _wait_for(target: Target, name: str, password: str, *, admitted: bool) -> None:
     what = "admitted" if admitted else "refused"
     with step(f"Wait until the {'new' if admitted else 'old'} password of {name} is {what}"):
         if not checks.wait_login(

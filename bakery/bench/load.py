@@ -98,7 +98,7 @@ def _deployed(settings: Settings) -> Server:
 
 
 def _pss(server: Server) -> dict[str, float]:
-    done = ssh.command(server.ssh, ["sudo", "sh", "-s"], stdin=_PSS)
+    done = ssh.command(server.login, ["sudo", "sh", "-s"], stdin=_PSS)
     rows = [line.split() for line in done.stdout.splitlines()]
     found = {name: int(value) / 1024 for name, value in rows}
     if done.returncode != 0 or not all(found.values()) or len(found) < 4:
@@ -128,13 +128,13 @@ def _forwarded(server: Server) -> Iterator[int]:
     """Give a port on this host that leads to MLflow's container."""
     template = '{{(index .NetworkSettings.Networks "mlflow_front").IPAddress}}'
     words = ["sudo", "docker", "inspect", "--format", template, "mlflow-mlflow-1"]
-    found = ssh.command(server.ssh, words)
+    found = ssh.command(server.login, words)
     if found.returncode != 0:
         raise BakeryError("MLflow's container has no address", tail=found.stderr)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = int(one.getsockname()[1])
-    access = server.ssh
+    access = server.login
     argv = [
         *("ssh", *access.options, "-p", str(access.port), "-N", "-o", "ExitOnForwardFailure=yes"),
         *("-L", f"127.0.0.1:{port}:{found.stdout.strip()}:5000", f"{access.user}@{access.host}"),

@@ -41,12 +41,15 @@ class Door:
     login: Login
     https: int = 443
     http: int = 80
+    check_token: SecretStr | None = None
 
 
 def front(server: Server) -> Door:
     """Return the front door of a server."""
     login = Login(server.username, server.password)
-    return Door(server.hostname, server.address, server.ca_file, login)
+    return Door(
+        server.hostname, server.address, server.ca_file, login, check_token=server.check_token
+    )
 
 
 class _UnderItsName(HTTPAdapter):
@@ -69,6 +72,8 @@ def session(door: Door, login: Login | None = None) -> requests.Session:
     made.mount("https://", _UnderItsName(door.hostname))
     made.verify = str(door.ca_file) if door.ca_file else True
     made.headers["Host"] = door.hostname
+    if door.check_token:
+        made.headers["X-Bakery-Check"] = door.check_token.get_secret_value()
     if login is not None:
         made.auth = login.basic
     return made

@@ -83,7 +83,7 @@ def _facts(server: Server) -> dict[str, str]:
 
 
 def _pytest(server: Server, report: Path, folder: Path) -> list[str]:
-    ssh = server.ssh
+    ssh = server.login
     return [
         *(sys.executable, "-m", "pytest", str(SUITE), "--quiet", "--tb=short"),
         *("--rootdir", str(_PROJECT), f"--junitxml={report}", "-p", "no:xdist"),
@@ -94,7 +94,7 @@ def _pytest(server: Server, report: Path, folder: Path) -> list[str]:
 
 def _ssh_config(server: Server, folder: Path) -> Path:
     """Write the options of our login as a file, in which all commands share one connection."""
-    words = [*server.ssh.options[2:], *_shared(folder)]
+    words = [*server.login.options[2:], *_shared(folder)]
     pairs = zip(words[::2], words[1::2], strict=True)
     options = [f"IdentityFile={value}" if key == "-i" else value for key, value in pairs]
     # Quoted: the state folder may have a blank in its name.
@@ -114,6 +114,6 @@ def _shared(folder: Path) -> list[str]:
 
 def _hang_up(server: Server, folder: Path) -> None:
     """End the shared connection, which would outlive us by a minute."""
-    words = ["ssh", *_shared(folder), "-O", "exit", server.ssh.host]
+    words = ["ssh", *_shared(folder), "-O", "exit", server.login.host]
     if (folder / "ssh").exists():
         run(words, check=False, timeout=10)

@@ -16,7 +16,6 @@ class MachineSpec:
     folder: Path
     """The machine's own folder on the host: console log, seed, process id."""
     bridge: str
-    data_disk: Path | None = None
 
     @property
     def seed(self) -> Path:
@@ -28,9 +27,9 @@ class MachineSpec:
         """What the machine wrote to its console."""
         return self.folder / "console.log"
 
-    def as_json(self) -> dict[str, str | None]:
+    def as_json(self) -> dict[str, str]:
         """Return the values as JSON takes them."""
-        return {key: None if value is None else str(value) for key, value in asdict(self).items()}
+        return {key: str(value) for key, value in asdict(self).items()}
 
 
 class Driver(Protocol):
@@ -47,6 +46,20 @@ class Driver(Protocol):
 
     def running(self, spec: MachineSpec) -> bool:
         """Return whether the machine's process is there."""
+
+    def attach(self, spec: MachineSpec, disk: Path) -> None:
+        """Give a running machine a data disk, hot; nothing to do when it has it.
+
+        Raises:
+            BakeryError: Another machine has it, or this one does not run.
+        """
+
+    def detach(self, spec: MachineSpec) -> None:
+        """Take the data disk from a machine that has unmounted it; nothing to do without one.
+
+        Raises:
+            BakeryError: The machine still has it mounted.
+        """
 
     def host_key(self, spec: MachineSpec) -> str | None:
         """Return the machine's public SSH host key, read from its disk and not from the network."""

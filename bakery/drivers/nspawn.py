@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bakery.drivers import nspawn_disks
 from bakery.drivers.base import MachineSpec
 from bakery.errors import BakeryError, InputError
 from bakery.process import alive
@@ -86,6 +87,23 @@ class Nspawn:
     def running(self, spec: MachineSpec) -> bool:
         """Return whether the machine's supervisor lives, or something of it still has its disk."""
         return _process(spec) is not None or _locked(spec.disk)
+
+    def attach(self, spec: MachineSpec, disk: Path) -> None:
+        """Ask the machine's supervisor to lock a data disk and show it to the machine.
+
+        Raises:
+            BakeryError: Another machine has it, or this one does not run.
+        """
+        nspawn_disks.ask(spec.folder, "attach", disk)
+
+    def detach(self, spec: MachineSpec) -> None:
+        """Ask the machine's supervisor to let the data disk go.
+
+        Raises:
+            BakeryError: The machine still has it mounted.
+        """
+        if self.running(spec):
+            nspawn_disks.ask(spec.folder, "detach")
 
     def host_key(self, spec: MachineSpec) -> str | None:
         """Return the machine's ed25519 host key, seen through the supervisor's mounts."""

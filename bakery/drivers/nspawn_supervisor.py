@@ -5,7 +5,6 @@ machine and takes the mounts and with them the loop devices away.
 """
 
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -16,13 +15,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bakery.disk import attached, root_partition
+from bakery.disk import attached, hold, root_partition
 from bakery.drivers.nspawn import started_mark
+from bakery.drivers.nspawn_disks import Disks
 from bakery.errors import BakeryError
 from bakery.process import write_down
 from bakery.run import environment, run
 
-_DATA_DEVICE = "/dev/mlflow-data"
+_REBOOT = 133
+"""How nspawn ends when the machine wants to boot again."""
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 _UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 _CLONE_NEWNS, _CLONE_NEWPID, _PR_SET_PDEATHSIG = 0x00020000, 0x20000000, 1
@@ -59,17 +60,26 @@ def _on_signals(handler: Callable[..., object]) -> None:
 def _supervise(job: Path, group: Path | None) -> int:
     """Be the first process of the machine's namespace: prepare, run nspawn, pass signals on."""
     _on_signals(lambda *_: os._exit(1))
-    spec = {key: value and Path(value) for key, value in json.loads(job.read_text()).items()}
-    held: list[int] = []  # locks and loops, open as long as the machine runs
+    spec = {key: Path(value) for key, value in json.loads(job.read_text()).items()}
+    disks = Disks(spec["folder"])
     try:
         run(["mount", "--make-rprivate", "/"])
         run(["mount", "-t", "proc", "proc", "/proc"])
-        words = [*_inside(group), *_prepare(spec, held)]
+        lock = hold(spec["disk"])
+        words = [*_inside(group), *_prepare(spec, disks)]
+        disks.listen()
     except (BakeryError, OSError) as error:
         print(f"supervisor: failed: {error} {getattr(error, 'tail', '')}", flush=True)
         return 1
     started_mark(job.parent).touch()
-    machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment(), pass_fds=held)
+    while (code := _run_machine(words, lock)) == _REBOOT:
+        _remove_link(spec)
+    return code
+
+
+def _run_machine(words: list[str], lock: int) -> int:
+    """Run the machine until it ends; it keeps the lock on its own disk as long as it lives."""
+    machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment(), pass_fds=[lock])
     # nspawn turns SIGTERM into an orderly shutdown of the machine.
     _on_signals(lambda *_: machine.terminate())
     return machine.wait()
@@ -99,19 +109,22 @@ def _inside(group: Path | None) -> list[str]:
     return ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(group)]
 
 
-def _prepare(spec: dict[str, Path], held: list[int]) -> list[str]:
-    folder = spec["folder"]
-    root = folder / "root"
+def _prepare(spec: dict[str, Path], disks: Disks) -> list[str]:
+    root = spec["folder"] / "root"
     root.mkdir(exist_ok=True)
-    held.append(_lock(spec["disk"]))
     with attached(spec["disk"], root_partition(spec["disk"])) as device:
         run(["mount", "-o", "noatime", device, root])  # it goes with the mount
     _unify_cgroups()
     _set_resolver(root)
     _plant_seed(root, spec["folder"] / "seed")
-    # A killed machine's link may still be on its way out.
+    disks.make_folder()
+    _remove_link(spec)
+    return [*_nspawn(spec, root), disks.bind]
+
+
+def _remove_link(spec: dict[str, Path]) -> None:
+    """Remove a killed machine's link, which may still be on its way out."""
     run(["ip", "link", "delete", f"vb-{spec['name']}"], check=False)
-    return [*_nspawn(spec, root), *_data_disk(spec, held)]
 
 
 def _nspawn(spec: dict[str, Path], root: Path) -> list[str]:
@@ -124,30 +137,6 @@ def _nspawn(spec: dict[str, Path], root: Path) -> list[str]:
         f"--network-bridge={spec['bridge']}", "--link-journal=no", "--console=pipe",
         "--resolv-conf=off", "--timezone=off",
     ]  # fmt: skip
-
-
-def _data_disk(spec: dict[str, Path], held: list[int]) -> list[str]:
-    if not spec["data_disk"]:
-        return []
-    held.append(_lock(spec["data_disk"]))
-    device = _attach(spec["data_disk"])
-    held.append(os.open(device, os.O_RDWR))
-    run(["losetup", "--detach", device])  # lazily: it goes when nobody has it open
-    return [f"--bind={device}:{_DATA_DEVICE}"]
-
-
-def _attach(disk: Path) -> str:
-    return run(["losetup", "--find", "--show", disk]).stdout.strip()
-
-
-def _lock(disk: Path) -> int:
-    """Hold a disk file for as long as this process lives: nothing else fences a loop device."""
-    file = os.open(disk, os.O_RDWR)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise BakeryError(f"{disk} is in use by another machine") from error
-    return file
 
 
 def _unify_cgroups() -> None:

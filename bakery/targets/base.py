@@ -6,11 +6,13 @@ thing that a killed run did.
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
+
+from bakery.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,15 +69,36 @@ class Server:
     password: SecretStr
     ca_file: Path | None
     """The CA to trust beside the system's; None when a public one signed the certificate."""
-    ssh: SshAccess
+    ssh: SshAccess | None
+    """None where no SSH is open: then `Target.execute` is the only way in."""
     blob: BlobAccess
     data_disk_uuid: str
     image_manifest: Path
+    certificate: Path | None = None
+    """The chain that is served, where this host has it."""
+    check_token: SecretStr | None = None
+    """Who sends it is let in before everybody else is."""
 
     @property
     def url(self) -> str:
         """The address that clients use."""
         return f"https://{self.hostname}"
+
+    @property
+    def login(self) -> SshAccess:
+        """How to log in to the machine.
+
+        Raises:
+            InputError: No SSH is open.
+        """
+        if self.ssh is None:
+            raise InputError(f"no SSH is open to {self.name}", hint="./inv logs, ./inv console")
+        return self.ssh
+
+    @property
+    def as_client(self) -> "Server":
+        """The server as those see it who are not let in early."""
+        return replace(self, check_token=None)
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,44 @@ class Answer:
     """Its exit code; 255 when the machine could not be reached."""
     out: str
     err: str
+
+
+class Training(Protocol):
+    """The training machine of a deployment, whether there is one or not."""
+
+    @property
+    def image(self) -> str:
+        """The image that it was made from; empty when there is no such machine."""
+
+    @property
+    def docker_host(self) -> str:
+        """What DOCKER_HOST and `train --where` say to train on it."""
+
+    @property
+    def access(self) -> SshAccess:
+        """How to log in, with a key that opens no other machine."""
+
+    def create(self, image: "Manifest") -> None:
+        """Make the machine anew, of an image; what was in the one before it is gone."""
+
+    def start(self) -> None:
+        """Boot the machine if it is not up, and wait until its Docker answers over SSH.
+
+        Raises:
+            BakeryError: It does not within its time.
+        """
+
+    def stop(self) -> None:
+        """Shut the machine down; nothing to do when it does not run."""
+
+    def running(self) -> bool:
+        """Return whether the machine runs."""
+
+    def remove(self) -> None:
+        """Remove the machine with its disk and its key."""
+
+    def status(self) -> dict[str, Any] | None:
+        """Return what `status` tells of it; None when there is no such machine."""
 
 
 class Target(Protocol):
@@ -108,6 +169,10 @@ class Target(Protocol):
 
     # -- what lives as long as the deployment ------------------------------------------------------
 
+    @property
+    def blob(self) -> BlobAccess:
+        """The artifact store as this host reaches it."""
+
     def check(self) -> None:
         """Refuse what cannot work, before anything is made.
 
@@ -124,11 +189,41 @@ class Target(Protocol):
         Network, artifact store, address, data disk: all that outlives a generation.
         """
 
+    def make_storage(self) -> None:
+        """Make the artifact store alone: account, key and container."""
+
+    def renew_storage_key(self, given: SecretStr | None = None) -> None:
+        """Let another storage key count, in the secrets too; the one until now stays valid.
+
+        It is then `Secrets.previous_storage_key`, until `retire_storage_key`.
+        """
+
+    def retire_storage_key(self) -> None:
+        """End the storage key that counted before."""
+
+    def grow_data_disk(self, gib: int) -> None:
+        """Make the data disk so large, also under a machine; nothing to do when it is.
+
+        Raises:
+            InputError: It would become smaller.
+        """
+
+    def give_up_data_disk(self) -> None:
+        """Make ready for an empty data disk in the place of one that is gone.
+
+        Raises:
+            InputError: It is still there.
+        """
+
     def destroy(self, *, with_data: bool) -> list[str]:
         """Remove everything but data and artifacts, these too `with_data`.
 
         Returns what could not be removed; one failure does not stop the rest.
         """
+
+    @property
+    def training(self) -> Training:
+        """The training machine, whether there is one or not."""
 
     # -- images ------------------------------------------------------------------------------------
 
@@ -150,14 +245,16 @@ class Target(Protocol):
     def create(self, generation: "Generation") -> str:
         """Make a machine and boot it to standby: no data disk, no service address, nobody admitted.
 
-        A machine that is kept (for a rollback) is started to standby instead. Returns the digest
-        of the environment it was given; empty for one that was kept.
+        A machine that is there (the one that counts, and the one kept for a rollback) is started
+        instead, and left alone if it runs; the one that counts admits whom it admitted before.
+        Returns the digest of the environment it was given; empty for one that was there.
         """
 
-    def quiesce(self, generation: "Generation") -> None:
+    def quiesce(self, generation: "Generation") -> dict[str, int]:
         """Let the server finish what it is doing, stop it, unmount the data disk.
 
-        A machine that does not do so is fenced: killed or deallocated.
+        A machine that does not do so is fenced: killed or deallocated. Returns how many rows its
+        tables had when nobody could write any more; empty if that is not known.
 
         Raises:
             BakeryError: It could not be fenced either; nobody may touch its disk.
@@ -166,8 +263,8 @@ class Target(Protocol):
     def detach(self, generation: "Generation") -> None:
         """Take the data disk from a quiesced or stopped machine."""
 
-    def snapshot(self) -> None:
-        """Copy the data disk as it is; no machine may have it."""
+    def snapshot(self, generation: "Generation") -> None:
+        """Copy the data disk as it is before a generation gets it; no machine may have it."""
 
     def attach(self, generation: "Generation") -> None:
         """Give the data disk to a machine in standby, hot.
@@ -180,7 +277,7 @@ class Target(Protocol):
         """Lead the service address to this machine and to no other."""
 
     def activate(self, generation: "Generation") -> None:
-        """Let the machine take disk and address into use; only the checker is admitted."""
+        """Let the machine take disk and address into use; does not wait until it serves."""
 
     def admit(self, generation: "Generation") -> None:
         """Let every client in; the machine remembers that over its own reboots."""
@@ -191,17 +288,23 @@ class Target(Protocol):
     def remove(self, generation: "Generation") -> None:
         """Remove a machine with its disk; never the data disk."""
 
-    def changed_data(self) -> bool:
-        """Return whether, since the snapshot, something was done that an older image cannot read.
+    def changed_data(self, generation: "Generation") -> bool:
+        """Return whether, since its snapshot, something was done that an older image cannot read.
 
-        That is a migration of MLflow's schema or of MySQL's own files.
+        That is a migration of MLflow's schema or of MySQL's own files. False without a snapshot.
         """
 
-    def restore_snapshot(self) -> None:
-        """Put the snapshot in the data disk's place; what it replaces is kept beside it."""
+    def restore_snapshot(self, generation: "Generation") -> None:
+        """Put a generation's snapshot in the data disk's place; no machine may have that.
 
-    def forget_snapshot(self) -> None:
-        """Remove the snapshot."""
+        What it replaces is kept beside it; the snapshot stays.
+
+        Raises:
+            BakeryError: There is no such snapshot.
+        """
+
+    def forget_snapshots(self, *, but: set[int]) -> None:
+        """Remove all snapshots but those of these generations, and what was replaced by one."""
 
     def running(self, generation: "Generation") -> bool:
         """Return whether a generation's machine runs, in standby or serving."""
@@ -225,7 +328,7 @@ class Target(Protocol):
         """
 
     def console(self, generation: "Generation") -> str:
-        """Return the end of what the machine wrote to its console."""
+        """Return what the machine wrote to its console since it was last started."""
 
     def server(self, generation: "Generation | None" = None) -> Server:
         """Return the server as its clients see it; of the generation that counts unless given.
@@ -235,12 +338,37 @@ class Target(Protocol):
         """
 
 
-class OpensTarget(Protocol):
-    """How a target is opened: one for each value of the setting `target`."""
+class TargetModule(Protocol):
+    """A module of `bakery.targets`: one for each value of the setting `target`."""
 
-    def __call__(
-        self, settings: "Settings", *, new: bool = False
-    ) -> AbstractContextManager[Target]:
+    @staticmethod
+    def check_input(settings: "Settings") -> None:
+        """Refuse, before anything is made, what can be seen to fail without opening it.
+
+        Raises:
+            InputError: With what to do about it.
+        """
+
+    @staticmethod
+    def check_image(settings: "Settings", image: str | None) -> None:
+        """Refuse, before anything is made, an image (else the newest) that is seen to be missing.
+
+        `Target.choose_image` is what decides; this may see less.
+
+        Raises:
+            InputError: There is no such image.
+        """
+
+    @staticmethod
+    def seen(settings: "Settings") -> Target:
+        """Return the deployment as it is remembered, to look at; another run may be at it.
+
+        Raises:
+            InputError: Nothing is deployed under this name.
+        """
+
+    @staticmethod
+    def opened(settings: "Settings", *, new: bool = False) -> AbstractContextManager[Target]:
         """Give the deployment that the settings name, and nobody else at it.
 
         Raises:

@@ -80,6 +80,7 @@ class LocalTraining:
         Raises:
             BakeryError: It does not within its time.
         """
+        self._target.bring_up_network()
         seconds = self._target.settings.boot_seconds
         machine.boot(self._target.driver, self._spec, self.access, seconds=seconds)
         if not ssh.wait(self._docker_answers, seconds=_DOCKER_SECONDS):

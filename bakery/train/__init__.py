@@ -5,16 +5,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from bakery import virtualenv
+from bakery import targets, virtualenv
 from bakery.env import client_variables
 from bakery.errors import BakeryError, InputError
 from bakery.log import note
 from bakery.pins import IMAGES
 from bakery.run import stream
 from bakery.settings import Settings
-from bakery.state import DeploymentFolder
 from bakery.targets.base import Server, SshAccess
-from bakery.targets.local import LocalTarget
 from bakery.train import door, place
 from bakery.train.order import Order
 from bakery.train.place import Place
@@ -47,10 +45,9 @@ def train(settings: Settings, order: Order) -> str:
 
 def _server(settings: Settings, order: Order) -> tuple[Server, SshAccess | None]:
     """Return the server, and how we log in where the order says if that is our own machine."""
-    DeploymentFolder(settings.state_dir, settings.name).deployed()
-    target = LocalTarget.seen(settings)
-    server, training = target.server(), target.training
-    if not target.running():
+    target = targets.seen(settings)
+    server, training, current = target.server(), target.training, target.deployment.generation
+    if current is None or not target.running(current):
         raise InputError(f"{server.name} is stopped", hint="./inv start")
     if not training.image or order.where != training.docker_host:
         return server, None

@@ -27,8 +27,9 @@ SPOOL = Path("/spool")
 
 def wait_for_migration() -> None:
     """Wait until the schema is as this MLflow wants it; the server itself must never migrate."""
+    print("waiting for the migration", flush=True)
     while not MARK.exists():
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def import_server() -> None:

@@ -45,4 +45,5 @@ sshd -t
 systemctl daemon-reload
 # A login needs no service manager of its own; one that is slow to end delays each shutdown.
 systemctl mask user@.service
-systemctl enable mlflow-data-disk.service mlflow-metadata.service mlflow.service mlflow-backup.timer
+systemctl enable mlflow-data-disk.service mlflow-metadata.service mlflow-standby.service \
+    mlflow.service mlflow-backup.timer

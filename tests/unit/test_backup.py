@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,38 +10,47 @@ import pytest
 
 from bakery import backup
 from bakery.errors import BakeryError, InputError
-from bakery.targets.base import SshAccess
+from bakery.state import Generation
+from bakery.targets.base import Answer
 
-ACCESS = SshAccess(host="192.0.2.2", user="bakery", key=Path("key"), known_hosts=Path("known"))
+GENERATION = Generation(number=1, image="i")
 PROJECT = Path(__file__).parents[2]
 MACHINE = PROJECT / "packer/files/usr/lib/mlflow-bakery/mlflow_bakery_machine"
 
 
+class Target:
+    """Has one machine, which gives the answers put into the list, then holds what it was asked."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = answers
+
+    def execute(self, _: Generation, words: list[str], *, timeout: float) -> Answer:
+        assert timeout > 3600
+        code, out, err = self.answers.pop(0)
+        self.answers.append(words)
+        return Answer(code, out, err)
+
+
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A machine that gives the answers put into this list, then holds what it was asked."""
-    answers: list[Any] = []
+def machine() -> list[Any]:
+    return []
 
-    def command(_access: SshAccess, words: list[str], **_: Any) -> Any:
-        code, out, err = answers.pop(0)
-        answers.append(words)
-        return subprocess.CompletedProcess(words, code, out, err)
 
-    monkeypatch.setattr("bakery.backup.ssh.command", command)
-    return answers
+def there(machine: list[Any]) -> Any:
+    return Target(machine), GENERATION
 
 
 def test_an_answer_is_read(machine: list[Any]) -> None:
     machine.append((0, json.dumps({"name": "x"}), "a note\n"))
-    assert backup._machine(ACCESS, "make") == {"name": "x"}
-    assert machine == [["sudo", "/usr/lib/mlflow-bakery/backup", "make"]]
+    assert backup._machine(there(machine), "make") == {"name": "x"}
+    assert machine == [["/usr/lib/mlflow-bakery/backup", "make"]]
 
 
 @pytest.mark.parametrize("words", backup._HINTS)
 def test_a_refusal_is_bad_input_with_its_own_hint(words: str, machine: list[Any]) -> None:
     machine.append((2, "", f"noise\nREFUSED: x: {words} y\n"))
     with pytest.raises(InputError, match=re.escape(f"x: {words} y")) as caught:
-        backup._machine(ACCESS, "fetch", "x")
+        backup._machine(there(machine), "fetch", "x")
     assert caught.value.exit_code == 2
     assert caught.value.hint == backup._HINTS[words]
 
@@ -58,27 +66,27 @@ def test_each_hint_is_for_something_that_the_machine_says() -> None:
 def test_a_failure_is_no_bad_input(code: int, said: str, machine: list[Any]) -> None:
     machine.append((code, "", "mlflow-bakery: because\n"))
     with pytest.raises(BakeryError, match=said) as caught:
-        backup._machine(ACCESS, "make")
+        backup._machine(there(machine), "make")
     assert caught.value.exit_code == 1
     assert "because" in caught.value.tail
 
 
 def test_what_stops_the_server_is_run_by_systemd(machine: list[Any]) -> None:
     machine.append((0, "{}", ""))
-    backup._put_in_place(ACCESS, "x", replace_data=True)
+    backup._put_in_place(there(machine), "x", replace_data=True)
     words = machine[0]
-    assert words[:2] == ["sudo", "systemd-run"]
+    assert words[0] == "systemd-run"
     assert "--wait" in words
     assert words[-3:] == ["put-in-place", "x", "--replace-data"]
 
 
 def test_the_last_backup_may_be_none_or_out_of_reach(machine: list[Any]) -> None:
     machine += [(0, "null", "")]
-    assert backup.last_backup(ACCESS) is None
+    assert backup.last_backup(*there(machine)) is None
     machine[:] = [(1, "", "sudo: /usr/lib/mlflow-bakery/backup: command not found\n")]
-    assert backup.last_backup(ACCESS) is None
+    assert backup.last_backup(*there(machine)) is None
     machine[:] = [(0, json.dumps({"name": "x", "created": "2026-11-23T08:00:00Z"}), "")]
-    found = backup.last_backup(ACCESS)
+    found = backup.last_backup(*there(machine))
     assert found is not None
     assert found["name"] == "x"
 

@@ -128,7 +128,7 @@ def test_a_login_that_cannot_be_is_refused(name: str, password: str | None, said
 
 def test_the_state_keeps_what_is_pending_and_what_was(tmp_path: Path) -> None:
     one, two = (Generation(number=number, image="i", revision="r") for number in (1, 2))
-    pending = Pending(action="deploy", generation=two, step="boot", by="me@here")
+    pending = Pending(action="deploy", generation=two, step="attach", by="me@here")
     event = Event(
         action="deploy", generation=1, image="i", mlflow="3", revision="r",
         started=pending.started, by="me@here", seconds=1.5, outcome="serving",

@@ -32,7 +32,7 @@ def fill(disk: Path, **records: str) -> None:
 def data(tmp_path: Path) -> DataDisk:
     made = DataDisk(tmp_path / "x.raw")
     fill(made.path)
-    made.take_snapshot()
+    made.take_snapshot(2)
     return made
 
 
@@ -98,9 +98,11 @@ def test_files_are_read_where_the_file_system_begins(data: DataDisk, tmp_path: P
 
 def test_it_stays_when_no_migration_began(data: DataDisk) -> None:
     fill(data.path, runs="a run of the new generation")
-    assert not data.set_back()
+    assert not data.changed(2)
+    assert not data.changed(3), "there is no such snapshot"
+    with pytest.raises(BakeryError, match="no snapshot of before generation 3"):
+        data.restore(3)
     assert read_file(data.path, "/runs") == "a run of the new generation"
-    assert not data.undone.exists()
 
 
 @pytest.mark.parametrize("records", [{"record": "upgrade r2"}, {"mysql": "9.7.4 9.8.0"}])
@@ -108,12 +110,12 @@ def test_it_goes_back_when_one_began_and_nothing_is_lost(
     data: DataDisk, records: dict[str, str]
 ) -> None:
     fill(data.path, runs="perhaps a run", **records)
-    assert data.set_back()
+    assert data.changed(2)
+    data.restore(2)
     assert read_file(data.path, f"/{RECORD}") == "done r1"
     assert read_file(data.path, f"/{MYSQL}") == "9.7.4"
     assert read_file(data.undone, "/runs") == "perhaps a run"
-    assert not data.snapshot.exists()
-    assert not data.set_back(), "the second time there is nothing to do"
+    assert not data.changed(2), "the second time there is nothing to do"
 
 
 def test_a_kill_between_the_two_names_loses_nothing(
@@ -127,9 +129,10 @@ def test_a_kill_between_the_two_names_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            data.set_back()
+            data.restore(2)
     assert data.path.exists()
-    assert data.set_back()
+    assert data.changed(2)
+    data.restore(2)
     assert read_file(data.path, f"/{RECORD}") == "done r1"
     assert read_file(data.undone, f"/{RECORD}") == "upgrade r2"
 
@@ -138,15 +141,22 @@ def test_a_disk_in_use_is_not_touched(data: DataDisk) -> None:
     fill(data.path, record="upgrade r2")
     with data.path.open("rb") as machine:
         fcntl.flock(machine, fcntl.LOCK_EX)
-        for method in (data.take_snapshot, data.set_back):
+        for method in (data.take_snapshot, data.changed, data.restore):
             with pytest.raises(BakeryError, match="in use"):
-                method()
-    assert data.set_back()
+                method(2)
+    assert data.changed(2)
+
+
+def test_only_the_snapshots_that_are_needed_stay(data: DataDisk, tmp_path: Path) -> None:
+    data.take_snapshot(12)
+    (tmp_path / "x.before-3.raw.part").touch()
+    data.forget_snapshots(but={2})
+    assert sorted(path.name for path in tmp_path.glob("*.raw*")) == ["x.before-2.raw", "x.raw"]
 
 
 def test_all_of_it_goes(data: DataDisk, tmp_path: Path) -> None:
     fill(data.path, record="upgrade r2")
-    data.set_back()
-    data.take_snapshot()
+    data.restore(2)
+    data.take_snapshot(3)
     data.remove()
     assert list(tmp_path.glob("*.raw*")) == []

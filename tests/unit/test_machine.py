@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,10 @@ class FakeDriver:
         return self.lives
 
     def host_key(self, spec: MachineSpec) -> str | None: ...
+
+    def attach(self, spec: MachineSpec, disk: Path) -> None: ...
+
+    def detach(self, spec: MachineSpec) -> None: ...
 
 
 def test_it_ends_when_one_can_log_in(make_spec: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bakery import machine
-from bakery.drivers import nspawn_supervisor as supervisor
+from bakery.disk import hold
 from bakery.drivers.base import MachineSpec
 from bakery.drivers.nspawn import Nspawn
 from bakery.errors import BakeryError, InputError
@@ -87,13 +87,13 @@ def test_a_damaged_record_is_no_machine(make_spec: Make, text: str) -> None:
 
 def test_a_disk_has_one_machine_at_a_time(make_spec: Make) -> None:
     spec = make_spec()
-    held = supervisor._lock(spec.disk)
+    held = hold(spec.disk)
     assert Nspawn().running(spec), "something of it still has its disk"
     with pytest.raises(BakeryError, match=f"{spec.disk} is in use by another machine"):
-        supervisor._lock(spec.disk)
+        hold(spec.disk)
     os.close(held)
     assert not Nspawn().running(spec)
-    os.close(supervisor._lock(spec.disk))
+    os.close(hold(spec.disk))
 
 
 def test_the_lock_ends_with_its_process(make_spec: Make) -> None:
@@ -107,9 +107,9 @@ def test_the_lock_ends_with_its_process(make_spec: Make) -> None:
         assert child.stdout is not None
         child.stdout.readline()
         with pytest.raises(BakeryError):
-            supervisor._lock(spec.disk)
+            hold(spec.disk)
         child.kill()
-    file = supervisor._lock(spec.disk)
+    file = hold(spec.disk)
     fcntl.flock(file, fcntl.LOCK_UN)
     os.close(file)
 

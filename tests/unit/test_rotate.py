@@ -6,7 +6,6 @@ The machine and Azurite are a model in memory; what is done to them is the real 
 import contextlib
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from bakery import checks, credentials, environment, rotate, ssh, users
+from bakery import checks, credentials, environment, rotate, targets, users
 from bakery.errors import BakeryError, InputError
 from bakery.settings import Settings
-from bakery.state import Deployment, DeploymentFolder, Generation, Secrets
-from bakery.targets.local import LocalTarget
+from bakery.state import Deployment, Generation, Secrets
+from bakery.targets.base import Answer
 
 GENERATION = Generation(number=1, image="i")
 SETTINGS = Settings(name="x")
@@ -58,7 +57,6 @@ class Target:
         self.world, self.fatal, self.done = world, fatal, 0
         self.deployment = world.state.model_copy(deep=True)
         self.settings = SimpleNamespace(ready_seconds=1)
-        self.folder = SimpleNamespace(save=self.save, save_secrets=self.save_secrets)
 
     @property
     def secrets(self) -> Secrets:
@@ -70,13 +68,21 @@ class Target:
         if self.fatal and self.done >= self.fatal:
             raise KilledError
 
-    def save(self, deployment: Deployment) -> None:
+    def save(self) -> None:
         self.act()
-        self.world.state = deployment.model_copy(deep=True)
+        self.world.state = self.deployment.model_copy(deep=True)
 
     def save_secrets(self, secrets: Secrets) -> None:
         self.act()
         self.world.secrets = secrets
+
+    def renew_storage_key(self, given: SecretStr | None = None) -> None:
+        self.save_secrets(credentials.with_storage_key(self.secrets, given or SecretStr("k2")))
+        self.start_storage()
+
+    def retire_storage_key(self) -> None:
+        self.save_secrets(self.secrets.model_copy(update={"previous_storage_key": None}))
+        self.start_storage()
 
     def start_storage(self) -> None:
         self.act()
@@ -86,22 +92,22 @@ class Target:
     def environment(self) -> dict[str, Any]:
         return {**told(self.secrets), "hostname": "new"}
 
-    def ssh(self, _: Generation) -> "Target":
-        return self
-
     def server(self, _: Generation | None = None) -> str:
         return "server"
 
-    def journal(self, _: Generation) -> str:
-        return "its story"
-
-    def command(self, words: list[str], stdin: str | None) -> str:
+    def execute(
+        self, _: Generation, words: list[str], *, stdin: str | None = None, timeout: float = 0
+    ) -> Answer:
         """Be the machine."""
+        del timeout
+        return self.answer(words, stdin)
+
+    def answer(self, words: list[str], stdin: str | None) -> Answer:
         self.act()
         world = self.world
-        if words[:2] == ["sudo", "cat"]:
-            return json.dumps(world.disk)
-        if words[1:3] == ["sh", "-c"]:
+        if words[0] == "cat":
+            return Answer(0, json.dumps(world.disk), "")
+        if words[:2] == ["sh", "-c"]:
             assert stdin is not None
             assert words[-1] == hashlib.sha256(stdin.encode()).hexdigest()
             found = json.loads(stdin)
@@ -109,24 +115,18 @@ class Target:
             world.disk = found
         elif words[-1] == "--running":
             world.rendered = world.disk
-        elif words[1] == "docker":
+        elif words[0] == "docker":
             world.restarts.append("mlflow")
             world.mlflow_key = world.rendered["storage"]["key"]
-        elif words[1:3] == ["systemctl", "restart"]:
+        elif words[:2] == ["systemctl", "restart"]:
             world.restarts.append("all")
             world.rendered = world.disk
             world.mlflow_key = world.rendered["storage"]["key"]
-        return ""
+        return Answer(0, "", "")
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(
-        access: Target, words: list[str], *, stdin: str | None = None, timeout: float = 60
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(words, 0, access.command(words, stdin), "")
-
-    monkeypatch.setattr(ssh, "command", command)
     monkeypatch.setattr(checks, "wait_ready", lambda *_, **__: 0.0)
 
 
@@ -164,10 +164,8 @@ def converged(world: World) -> None:
 def rotate_both(world: World, fatal: int = 0) -> int:
     """Do what `./inv rotate` does, as far as it gets."""
     target = Target(world, fatal)
-    changed = credentials.with_storage_key(
-        credentials.with_password(world.secrets), SecretStr("k2")
-    )
-    users._save_and_tell(target, changed)  # type: ignore[arg-type]
+    changed = credentials.with_password(world.secrets)
+    users._save_and_tell(target, changed, storage_key=True)  # type: ignore[arg-type]
     return target.done
 
 
@@ -210,12 +208,11 @@ def test_a_generation_that_is_brought_back_is_told_everything(world: World) -> N
 
 
 def test_a_machine_that_refuses_is_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def command(access: Target, words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        failed = words[-1] == "--running"
-        out = access.command(words, _.get("stdin"))
-        return subprocess.CompletedProcess(words, int(failed), out, "no such option")
+    def execute(there: Target, _: Generation, words: list[str], **given: Any) -> Answer:
+        said = there.answer(words, given.get("stdin"))
+        return Answer(int(words[-1] == "--running"), said.out, "no such option")
 
-    monkeypatch.setattr(ssh, "command", command)
+    monkeypatch.setattr(Target, "execute", execute)
     world.secrets = credentials.with_password(world.secrets)
     with pytest.raises(BakeryError, match="prepare failed") as failed:
         apply(world)
@@ -229,10 +226,9 @@ def opened(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     def there(_: Settings) -> Iterator[Target]:
         yield Target(world)
 
-    monkeypatch.setattr(LocalTarget, "opened", there)
+    monkeypatch.setattr(targets, "opened", there)
+    monkeypatch.setattr(targets, "seen", lambda _: Target(world))
     monkeypatch.setattr(users, "serving", lambda _: GENERATION)
-    monkeypatch.setattr(DeploymentFolder, "deployed", lambda _: world.state)
-    monkeypatch.setattr(DeploymentFolder, "load_secrets", lambda _: world.secrets)
     # What Traefik says of a login, from what it was given.
     monkeypatch.setattr(checks, "wait_login", lambda *_, **__: True)
     monkeypatch.setattr(

@@ -10,7 +10,14 @@ from pydantic import SecretStr
 
 from bakery.errors import BakeryError, InputError
 from bakery.network import Network
-from bakery.state import Deployment, DeploymentFolder, Generation, Secrets, write_atomically
+from bakery.state import (
+    Deployment,
+    DeploymentFolder,
+    Generation,
+    Secrets,
+    whoever,
+    write_atomically,
+)
 from tests.unit.samples import ALL_SYMBOLS, secret
 
 
@@ -69,18 +76,27 @@ def test_what_is_not_deployed_is_told(folder: DeploymentFolder) -> None:
     assert refused.value.hint == "./inv up"
 
 
-def test_two_runs_are_kept_apart(folder: DeploymentFolder) -> None:
+def test_two_runs_are_kept_apart(
+    folder: DeploymentFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = DeploymentFolder(folder.path.parents[1], "x")
     with folder.locked():
-        with pytest.raises(BakeryError, match=f"process {os.getpid()} is at work on x"):
+        with pytest.raises(
+            BakeryError,
+            match=f"x is being worked on by {whoever()}, process {os.getpid()}, since 20",
+        ):
             other.locked().__enter__()
         with DeploymentFolder(folder.path.parents[1], "y").locked():
             pass
+    capsys.readouterr()
     with other.locked():
         pass
+    assert capsys.readouterr().err == "", "nobody was left behind"
 
 
-def test_a_killed_run_leaves_no_lock(folder: DeploymentFolder) -> None:
+def test_a_killed_run_leaves_no_lock(
+    folder: DeploymentFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = (
         "import os, signal, pathlib; from bakery.state import DeploymentFolder\n"
         f"with DeploymentFolder(pathlib.Path({str(folder.path.parents[1])!r}), 'x').locked():\n"
@@ -91,6 +107,7 @@ def test_a_killed_run_leaves_no_lock(folder: DeploymentFolder) -> None:
     assert (folder.path / "lock").exists()
     with folder.locked():
         pass
+    assert f"the last run ended without a word: {whoever()}" in capsys.readouterr().err
 
 
 def test_a_refused_first_run_leaves_no_trace_but_one_that_made_something_does(

@@ -13,6 +13,7 @@ from bakery.manifest import Catalogue
 from bakery.network import Network
 from bakery.settings import Settings, load
 from bakery.state import Deployment, DeploymentFolder, Generation
+from bakery.targets import local
 from bakery.targets.local import LocalTarget
 from tests.unit.samples import manifest
 
@@ -93,12 +94,12 @@ def test_its_seed_makes_docker_s_user_and_no_server(settings: Settings, state: P
 
 
 def test_it_stops_and_starts_and_goes(settings: Settings, state: Path, up: set[str]) -> None:
-    with LocalTarget.opened(settings) as target:
+    with local.opened(settings) as target:
         training.start(target)
         assert not up
         assert target.training.status() is None
     training.deploy(settings)
-    with LocalTarget.opened(settings) as target:
+    with local.opened(settings) as target:
         training.stop(target)
         assert not up
         assert target.training.status() == {

@@ -55,6 +55,8 @@ class Environment:
     """PEM chain, leaf first; None when ACME gets one."""
     key: Optional[str]
     acme: Optional[Acme]
+    check_token: Optional[str]
+    """Who sends it is let in before everybody else is; None where all are at once."""
     text: str
     """The JSON that all this came from."""
 
@@ -108,6 +110,7 @@ def _environment(data: Dict[str, Any], text: str) -> Environment:
         certificate=str(tls["certificate"]) if tls else None,
         key=str(tls["key"]) if tls else None,
         acme=_acme(acme) if acme else None,
+        check_token=data.get("check_token"),
         text=text,
     )
 

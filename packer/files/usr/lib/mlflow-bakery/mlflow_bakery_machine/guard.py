@@ -21,7 +21,7 @@ DEVICES = (
     "/dev/disk/azure/scsi1/lun10",
     "/dev/disk/azure/data/by-lun/10",
     "/dev/disk/by-id/virtio-mlflow-data",
-    "/dev/mlflow-data",
+    "/dev/mlflow-disks/data",
 )
 LABEL = "mlflow-data"
 UNFINISHED = "mlflow-half"
@@ -147,7 +147,7 @@ def wait_for_devices(candidates: Sequence[str]) -> List[str]:
         if said is None or time.monotonic() - said > _PATIENCE:
             _say("waiting for the data disk at " + " or ".join(candidates))
             said = time.monotonic()
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def make_file_system(device: str, uuid: str) -> None:

@@ -23,7 +23,7 @@ from mlflow_bakery_machine.files import (
     make_directory,
     write_file,
 )
-from mlflow_bakery_machine.render import MLFLOW, MYSQL, TRAEFIK, render
+from mlflow_bakery_machine.render import MLFLOW, MYSQL, TRAEFIK, compose_variables, render
 
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -37,6 +37,13 @@ class Places:
     run: Path = Path("/run/mlflow-bakery")
     data: Path = Path("/var/lib/mlflow-data")
     spool: Path = Path("/var/lib/mlflow-spool")
+    own: Path = Path("/var/lib/mlflow-bakery")
+    """What this machine remembers; the next generation does not."""
+
+    @property
+    def admitted(self) -> Path:
+        """The mark that clients are let in: also after a reboot."""
+        return self.own / "admitted"
 
 
 def prepare(places: Places, *, running: bool = False) -> Environment:
@@ -51,6 +58,7 @@ def prepare(places: Places, *, running: bool = False) -> Environment:
     kept = read_environment(kept_path)
     environment = choose_environment(read_environment(places.environment), kept)
     _make_directories(places)
+    _make_data_directories(places)
     if not running:
         # The mark of the last start's migration, and uploads that a kill cut off.
         empty_directory(places.run / "migration")
@@ -62,10 +70,24 @@ def prepare(places: Places, *, running: bool = False) -> Environment:
         mysql_password=mysql_password(environment, places.data / "secrets" / "mysql-password"),
         images=json.loads((places.share / "images.json").read_text(encoding="utf-8")),
         traefik_static=(places.share / "compose/traefik/traefik.yaml").read_text(encoding="utf-8"),
+        admitted=places.admitted.exists(),
     )
     for name, file in files.items():
         write_file(places.run / name, file)
     return environment
+
+
+def prepare_standby(places: Places) -> None:
+    """Make what MLflow's container needs to start importing while the data disk is awaited.
+
+    Raises:
+        MachineError: There is no usable environment.
+    """
+    environment = choose_environment(read_environment(places.environment), None)
+    _make_directories(places)
+    empty_directory(places.run / "migration")
+    images = json.loads((places.share / "images.json").read_text(encoding="utf-8"))
+    write_file(places.run / "compose.env", Rendered(compose_variables(environment, images)))
 
 
 def mysql_password(environment: Environment, path: Path) -> str:
@@ -87,6 +109,11 @@ def _make_directories(places: Places) -> None:
     make_directory(places.run / "migration", uid=MLFLOW, gid=MLFLOW)
     make_directory(places.run / "traefik", uid=TRAEFIK, gid=TRAEFIK, mode=0o500)
     make_directory(places.run / "traefik/dynamic", uid=TRAEFIK, gid=TRAEFIK, mode=0o500)
+    make_directory(places.spool, uid=MLFLOW, gid=MLFLOW)
+    make_directory(places.own)
+
+
+def _make_data_directories(places: Places) -> None:
     make_directory(places.data / "mysql", uid=MYSQL, gid=MYSQL)
     make_directory(places.data / "mysql/scratch", uid=MYSQL, gid=MYSQL)
     make_directory(places.data / "acme", uid=TRAEFIK, gid=TRAEFIK)
@@ -94,14 +121,13 @@ def _make_directories(places: Places) -> None:
     make_directory(places.data / "secrets")
     make_directory(places.data / "backups")
     make_directory(places.data / "backups/store", uid=MLFLOW, gid=MLFLOW)
-    make_directory(places.spool, uid=MLFLOW, gid=MLFLOW)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Prepare the start of the containers; the exit code."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     defaults = Places()
-    for name in ("environment", "share", "run", "data", "spool"):
+    for name in ("environment", "share", "run", "data", "spool", "own"):
         parser.add_argument("--" + name, type=Path, default=getattr(defaults, name))
     parser.add_argument("--running", action="store_true", help="the containers run: disturb none")
     options = vars(parser.parse_args(arguments))

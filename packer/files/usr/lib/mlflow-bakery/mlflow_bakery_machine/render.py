@@ -15,6 +15,9 @@ from mlflow_bakery_machine.quoting import (
 )
 
 MYSQL, MLFLOW, TRAEFIK = 999, 1001, 1002
+CHECK_HEADER = "X-Bakery-Check"
+RETRY_AFTER = 5
+"""Seconds; MLflow's client asks seven times more by default."""
 SCHEMA = "mlflow"
 COLLATION = "utf8mb4_0900_as_cs"  # As in my.cnf and migrate.py.
 SERIAL = "X-Bakery-Serial"
@@ -46,8 +49,12 @@ def render(
     mysql_password: str,
     images: Mapping[str, Mapping[str, str]],
     traefik_static: str,
+    admitted: bool = True,
 ) -> Dict[str, Rendered]:
-    """Return the files below /run/mlflow-bakery by their path there."""
+    """Return the files below /run/mlflow-bakery by their path there.
+
+    Unless clients are `admitted`, only who has the token of the checks gets in.
+    """
     files = {
         "compose.env": Rendered(compose_variables(environment, images)),
         "mysql/init.sql": _for(MYSQL, init_sql(environment.mysql_user, mysql_password)),
@@ -55,7 +62,7 @@ def render(
         "mlflow/my.cnf": _for(MLFLOW, pymysql_options(environment.mysql_user, mysql_password)),
         "mlflow/storage": _for(MLFLOW, storage_access(environment)),
         "traefik/traefik.yaml": _for(TRAEFIK, traefik_static + acme_resolver(environment)),
-        "traefik/dynamic/mlflow.yaml": _for(TRAEFIK, _yaml(traefik_dynamic(environment))),
+        "traefik/dynamic/mlflow.yaml": _for(TRAEFIK, _yaml(traefik_dynamic(environment, admitted))),
     }
     if environment.certificate is not None and environment.key is not None:
         files["traefik/dynamic/certificate.pem"] = _for(TRAEFIK, environment.certificate)
@@ -170,7 +177,7 @@ def acme_resolver(environment: Environment) -> str:
     return "\ncertificatesResolvers:\n  acme: {}\n".format(_inline({"acme": resolver}))
 
 
-def traefik_dynamic(environment: Environment) -> Dict[str, Any]:
+def traefik_dynamic(environment: Environment, admitted: bool = True) -> Dict[str, Any]:
     """Return Traefik's routers, users and certificate."""
     tls: Dict[str, Any] = {"options": {"default": _tls_options()}}
     if environment.certificate is not None:
@@ -178,11 +185,19 @@ def traefik_dynamic(environment: Environment) -> Dict[str, Any]:
         tls["certificates"] = [
             {"certFile": folder + "certificate.pem", "keyFile": folder + "key.pem"}
         ]
+    services: Dict[str, Any] = {
+        "mlflow": {"loadBalancer": {"servers": [{"url": "http://mlflow:5000"}]}}
+    }
+    routers = _routers(environment)
+    if environment.check_token and not admitted:
+        routers["gate"] = _gate(environment, environment.check_token)
+        # Without a server Traefik answers 503.
+        services["nobody"] = {"loadBalancer": {"servers": []}}
     return {
         "http": {
-            "routers": _routers(environment),
+            "routers": routers,
             "middlewares": _middlewares(environment),
-            "services": {"mlflow": {"loadBalancer": {"servers": [{"url": "http://mlflow:5000"}]}}},
+            "services": services,
         },
         "tls": tls,
     }
@@ -206,6 +221,13 @@ def _routers(environment: Environment) -> Dict[str, Any]:
         "health": _router(host + " && Path(`/health`)", 200, ["limit", "headers"], tls),
         "mlflow": _router(host, 100, ["limit", "headers", "login", "serial"], tls),
     }
+
+
+def _gate(environment: Environment, token: str) -> Any:
+    """Return the router of those who are not let in yet: before every other one."""
+    rule = "Host(`{}`) && !Header(`{}`, `{}`)".format(environment.hostname, CHECK_HEADER, token)
+    tls = {"certResolver": "acme"} if environment.acme else {}
+    return {**_router(rule, 400, ["again"], tls), "service": "nobody"}
 
 
 def _router(rule: str, priority: int, middlewares: List[str], tls: Dict[str, str]) -> Any:
@@ -242,8 +264,10 @@ def _middlewares(environment: Environment) -> Dict[str, Any]:
                 "contentTypeNosniff": True,
                 "referrerPolicy": "same-origin",
                 "customResponseHeaders": {"Server": ""},
+                "customRequestHeaders": {CHECK_HEADER: ""},
             }
         },
+        "again": {"headers": {"customResponseHeaders": {"Retry-After": str(RETRY_AFTER)}}},
     }
 
 

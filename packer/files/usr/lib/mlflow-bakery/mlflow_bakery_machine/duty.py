@@ -1,0 +1,148 @@
+"""The machine on duty and off: standby, activated, admitted, quiesced; one verb each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from mlflow_bakery_machine.containers import COMPOSE, SERVING, must, query
+from mlflow_bakery_machine.files import MachineError, Rendered, write_file
+from mlflow_bakery_machine.guard import mounted_device
+from mlflow_bakery_machine.prepare import Places, prepare, prepare_standby
+
+_SERVER = "mlflow.service"
+_DISK = "mlflow-data-disk.service"
+_BACKUPS = ("mlflow-backup.timer", "mlflow-backup.service")
+_COUNTED = ("experiments", "runs", "metrics", "params", "tags", "registered_models")
+_MLFLOW = "mlflow-mlflow-1"
+_IMPORTED = "waiting for the migration"
+"""What compose/mlflow/entry.py says."""
+_WAIT_SECONDS = 60
+_CHEAP = ("experiments", "runs")
+_COUNT_SECONDS = 5
+"""A count of a very large table must not keep clients waiting for long."""
+
+
+def standby(places: Places) -> None:
+    """While the data disk is awaited, let MLflow import what it needs; that takes longest."""
+    if mounted_device(places.data) is None:
+        prepare_standby(places)
+        must([*COMPOSE, "up", "--detach", "--no-build", "--pull", "never", "--no-deps", "mlflow"])
+
+
+def wait(places: Places) -> None:
+    """Wait until MLflow has imported what it needs: then a standby is as far as it can be.
+
+    Raises:
+        MachineError: It cannot; the end of its log is in the message.
+    """
+    del places
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < deadline:
+        done = _run(["docker", "inspect", "--format", "{{.RestartCount}}", _MLFLOW])
+        log = _run(["docker", "logs", "--tail", "20", _MLFLOW])
+        if _IMPORTED in log.stdout:
+            return
+        if done.returncode == 0 and int(done.stdout) > 1:
+            raise MachineError("MLflow does not start: {}".format(log.stdout.strip()))
+        time.sleep(0.2)
+
+
+def activate(places: Places) -> None:
+    """Take the data disk into use and start the server; nothing to do when that is under way."""
+    del places
+    must(["systemctl", "start", "--no-block", _DISK, _SERVER, _BACKUPS[0]])
+
+
+def admit(places: Places) -> None:
+    """Let every client in, now and after a reboot."""
+    write_file(places.admitted, Rendered(""))
+    prepare(places, running=True)
+
+
+def close(places: Places) -> None:
+    """Let nobody in but the checks; the others are told to come again."""
+    if places.admitted.exists():
+        places.admitted.unlink()
+    if mounted_device(places.data) is not None:
+        prepare(places, running=True)
+
+
+def count(places: Places) -> Dict[str, int]:
+    """Return how many rows the tables have, those that can be counted in time."""
+    del places
+    return _count(_COUNTED) or _count(_CHEAP)
+
+
+def quiesce(places: Places) -> Dict[str, int]:
+    """Finish what is under way, stop the server, unmount the data disk; return the last count.
+
+    Raises:
+        MachineError: The data disk is still in use.
+    """
+    close(places)
+    counted: Dict[str, int] = {}
+    if mounted_device(places.data) is not None:
+        # MLflow answers what it has begun; then nobody writes any more.
+        _run(["docker", "stop", _MLFLOW])
+        counted = count(places)
+    _run(["systemctl", "stop", *_BACKUPS, _SERVER])
+    # A unit that had not started to the end does not stop what it started.
+    if _run(["docker", "ps", "--quiet"]).stdout.strip():
+        must([*COMPOSE, "stop"])
+    _run(["systemctl", "stop", _DISK])
+    device = mounted_device(places.data)
+    if device is not None:
+        raise MachineError("{} is still mounted from {}".format(places.data, device))
+    return counted
+
+
+def _count(tables: Sequence[str]) -> Dict[str, int]:
+    """Return the rows of tables; nothing if that takes too long or MySQL does not answer."""
+    selects = " UNION ALL ".join("SELECT '{0}', COUNT(*) FROM {0}".format(t) for t in tables)
+    limit = "SET SESSION max_execution_time = {}; ".format(_COUNT_SECONDS * 1000)
+    try:
+        return {name: int(rows) for name, rows in query(SERVING, limit + selects)}
+    except MachineError as error:
+        print("not counted: {}".format(error), file=sys.stderr)
+        return {}
+
+
+def _run(command: List[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command; what it does not achieve is seen afterwards."""
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        check=False,
+    )
+
+
+_VERBS: Dict[str, Callable[[Places], Any]] = {
+    "standby": standby,
+    "activate": activate,
+    "admit": admit,
+    "close": close,
+    "count": count,
+    "quiesce": quiesce,
+    "wait": wait,
+}
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Do one of them and print what it found as JSON; the exit code."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("verb", choices=sorted(_VERBS))
+    verb = parser.parse_args(arguments).verb
+    try:
+        print(json.dumps(_VERBS[verb](Places())))
+    except (MachineError, OSError) as error:
+        print("mlflow-bakery: {}".format(error), file=sys.stderr)
+        return 1
+    return 0
