@@ -6,15 +6,12 @@ from pathlib import Path
 from invoke import Context, Exit
 
 from bakery import console, errors, settings, usage
-from bakery.verbs import number, verb
+from bakery.verbs import NAME, number, verb
 from bakery.verbs.images import images, lock, prune  # noqa: F401 - invoke finds them here
+from bakery.verbs.training import gc, train  # noqa: F401
 
 usage.refuse_clearly()
 
-_NAME = {
-    "name": "the deployment (default: mlflow)",
-    "target": "where it runs: local (default) or azure",
-}
 _BASE = {
     "base": "ubuntu-20.04 (default), ubuntu-22.04, ubuntu-24.04 or debian-13",
     "driver": "how machines run on this host: nspawn",
@@ -26,7 +23,7 @@ _BASE = {
     force="bake even when nothing has changed",
     keep="`on-error` leaves a failed bake's machine running",
     render="only write every file for Packer into this folder",
-    target=_NAME["target"],
+    target=NAME["target"],
     json="print the manifest",
 )
 def bake(
@@ -55,7 +52,7 @@ def bake(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     image="deploy this image (default: the newest)",
     replace="make a new generation even if nothing has changed",
     new_data_disk="begin with an empty data disk when the old one is gone",
@@ -83,7 +80,7 @@ def deploy(
     console.show_access(server)
 
 
-@verb(**_NAME, **_BASE)
+@verb(**NAME, **_BASE)
 def up(
     context: Context,
     name: str | None = None,
@@ -99,7 +96,7 @@ def up(
     console.show_access(server)
 
 
-@verb(**_NAME, json="print the results as JSON")
+@verb(**NAME, json="print the results as JSON")
 def check(
     context: Context, name: str | None = None, target: str | None = None, json: bool = False
 ) -> None:
@@ -110,7 +107,7 @@ def check(
     console.show_results(check_server(found), as_json=json)
 
 
-@verb(**_NAME, json="print it as JSON")
+@verb(**NAME, json="print it as JSON")
 def status(
     context: Context, name: str | None = None, target: str | None = None, json: bool = False
 ) -> None:
@@ -120,7 +117,7 @@ def status(
     console.show_status(read_status(settings.load(name=name, target=target)), as_json=json)
 
 
-@verb(**_NAME)
+@verb(**NAME)
 def rollback(context: Context, name: str | None = None, target: str | None = None) -> None:
     """Serve from the generation before, which `deploy` keeps; no run is lost."""
     from bakery.deploy import rollback as roll_back
@@ -128,7 +125,7 @@ def rollback(context: Context, name: str | None = None, target: str | None = Non
     console.show_access(roll_back(settings.load(name=name, target=target)))
 
 
-@verb(**_NAME, json="print it as JSON")
+@verb(**NAME, json="print it as JSON")
 def history(
     context: Context, name: str | None = None, target: str | None = None, json: bool = False
 ) -> None:
@@ -139,7 +136,7 @@ def history(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     add="let this user log in, or give them another password",
     remove="let this user log in no more",
     list="who may log in (also without any option)",
@@ -171,7 +168,7 @@ def users(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     password="only the password of the deployment's own user",
     storage_key="only the storage key",
     password_stdin="read the new password from standard input instead of making one",
@@ -194,7 +191,7 @@ def rotate(
     console.show_rotated(found, password=both or password)
 
 
-@verb(**_NAME)
+@verb(**NAME)
 def start(context: Context, name: str | None = None, target: str | None = None) -> None:
     """Serve again after `stop` or a reboot of this host."""
     from bakery.deploy import start as start_server
@@ -202,7 +199,7 @@ def start(context: Context, name: str | None = None, target: str | None = None) 
     console.show_access(start_server(settings.load(name=name, target=target)))
 
 
-@verb(**_NAME)
+@verb(**NAME)
 def stop(context: Context, name: str | None = None, target: str | None = None) -> None:
     """Shut the machine down; `start` serves again."""
     from bakery.deploy import stop as stop_server
@@ -210,7 +207,7 @@ def stop(context: Context, name: str | None = None, target: str | None = None) -
     stop_server(settings.load(name=name, target=target))
 
 
-@verb(**_NAME, gib="how large, in GiB; it never shrinks (default: the setting data_disk_gib)")
+@verb(**NAME, gib="how large, in GiB; it never shrinks (default: the setting data_disk_gib)")
 def resize(
     context: Context, name: str | None = None, target: str | None = None, gib: str = ""
 ) -> None:
@@ -223,7 +220,7 @@ def resize(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     shell="bash (default), zsh, sh, fish, powershell or dotenv",
     write="write it into this file instead (its own block only, mode 0600)",
     show_password="print the password even on a terminal",
@@ -249,7 +246,7 @@ def env(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     service="mysql, migrate, mlflow, traefik or machine; also as a word: ./inv logs mysql",
     lines="how many at most (default: 100, or all with --since)",
     since="so long ago (90s, 10m, 2h, 1d), or a time such as 2026-11-23T08:30",
@@ -272,7 +269,7 @@ def logs(
     raise Exit(code=inside.logs(found, service, lines=count, since=since, follow=follow))
 
 
-@verb(**_NAME, command="run this instead of a shell; also as words: ./inv ssh df -h")
+@verb(**NAME, command="run this instead of a shell; also as words: ./inv ssh df -h")
 def ssh(
     context: Context, name: str | None = None, target: str | None = None, command: str = ""
 ) -> None:
@@ -284,7 +281,7 @@ def ssh(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     lines="how many at most (default: 100)",
     follow="go on with what is added, until Ctrl-C",
 )
@@ -303,7 +300,7 @@ def console_(
     raise Exit(code=inside.console(found, lines=count, follow=follow))
 
 
-@verb(**_NAME, list="only show what there is and where it lies", json="print it as JSON")
+@verb(**NAME, list="only show what there is and where it lies", json="print it as JSON")
 def backup(
     context: Context,
     name: str | None = None,
@@ -322,7 +319,7 @@ def backup(
 
 
 @verb(
-    **_NAME,
+    **NAME,
     backup="its name, as `backup --list` shows it, or `newest`",
     drill="only load it into a MySQL of its own and compare; nothing is touched",
     replace_data="replace a database that has runs, after a backup of it",
@@ -349,43 +346,7 @@ def restore(
     console.show_json(done, wanted=json)
 
 
-@verb(
-    **_NAME,
-    project="a folder with an MLproject file (default: the example, examples/wine)",
-    where="local (default), docker, or ssh://USER@HOST",
-    entry_point="of the project (default: main)",
-    param="NAME=VALUE; more than once for more of them",
-    experiment="log into this experiment (default: the project's name)",
-    gpus="for containers: all, a number, or device=ID",
-)
-def train(
-    context: Context,
-    name: str | None = None,
-    target: str | None = None,
-    project: str | None = None,
-    where: str = "local",
-    entry_point: str = "main",
-    param: list[str] = [],  # noqa: B006 - how invoke knows that it can be repeated
-    experiment: str = "",
-    gpus: str = "",
-) -> None:
-    """Run an MLflow project against the server: here, in a container, or on a remote host."""
-    from bakery.train import Order, parse_parameters
-    from bakery.train import train as run_project
-
-    order = Order(
-        where=where,
-        project=None if project is None else Path(project),
-        entry_point=entry_point,
-        parameters=parse_parameters(param),
-        experiment=experiment,
-        gpus=gpus,
-    )
-    link = run_project(settings.load(name=name, target=target), order)
-    sys.stdout.write(f"{link}\n")
-
-
-@verb(**_NAME)
+@verb(**NAME)
 def storage(context: Context, name: str | None = None, target: str | None = None) -> None:
     """Make the artifact store: account, container, key (locally Azurite); idempotent."""
     from bakery.deploy import storage as make_storage
@@ -394,7 +355,7 @@ def storage(context: Context, name: str | None = None, target: str | None = None
     sys.stdout.write(f"{blob.endpoint}/{blob.container}\n")
 
 
-@verb(**_NAME, with_data="also destroy the data disk, blobs and secrets", yes="do not ask")
+@verb(**NAME, with_data="also destroy the data disk, blobs and secrets", yes="do not ask")
 def destroy(
     context: Context,
     name: str | None = None,

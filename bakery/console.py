@@ -164,7 +164,7 @@ def show_rotated(settings: Settings, *, password: bool) -> None:
         note(f'clients get the new password by  eval "$(./inv env{named})"')
 
 
-def show_json(values: dict[str, Any], *, wanted: bool) -> None:
+def show_json(values: object, *, wanted: bool) -> None:
     """Print a result on standard output, for a script that asked for it."""
     if wanted:
         sys.stdout.write(json.dumps(values, indent=2) + "\n")

@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from bakery import store
 from bakery.errors import BakeryError, InputError
 from bakery.log import step
 from bakery.train.engine import Engine
 
 LABEL = "mlflow-bakery.train"
+NAME = "mlflow-bakery-train"
 _ENTER = Path(__file__).with_name("enter.sh")
 _INSIDE = "/mlflow-bakery"
 _PULL_SECONDS = 3600
@@ -38,8 +40,10 @@ def make(
             inside["MLFLOW_TRACKING_SERVER_CERT_PATH"] = f"{_INSIDE}/ca.pem"
         text = dockerfile(image, inside, entrypoint)
         (context / "Dockerfile").write_text(text, encoding="utf-8")
-        made = engine.docker("build", "--quiet", "--force-rm", context)
-    return (made or "").strip()
+        # Named, or it would seem to be left over to a training that ends meanwhile.
+        made = f"{NAME}:{store.tree_digest([context], base=context)[7:19]}"
+        engine.docker("build", "--quiet", "--force-rm", "--tag", made, context)
+    return made
 
 
 def dockerfile(image: str, variables: Mapping[str, str], entrypoint: list[str]) -> str:

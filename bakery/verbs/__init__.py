@@ -10,6 +10,12 @@ from invoke import Context, Exit, task
 
 from bakery import console, errors
 
+NAME = {
+    "name": "the deployment (default: mlflow)",
+    "target": "where it runs: local (default) or azure",
+}
+"""The options of a verb about a deployment."""
+
 
 def verb(**texts: str) -> Callable[[Callable[..., None]], Any]:
     """Make a task whose errors are one line and a hint, with the documented exit codes."""

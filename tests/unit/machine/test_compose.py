@@ -13,7 +13,7 @@ from tests.unit.machine.samples import IMAGES, ROOT, environment_text
 TEXT = (ROOT / "compose/compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
-TOOLS = {name for name, service in SERVICES.items() if service.get("profiles") == ["backup"]}
+TOOLS = {name for name, service in SERVICES.items() if service.get("profiles")}
 EACH = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
@@ -48,6 +48,7 @@ def test_nobody_is_root(name: str) -> None:
         "mlflow": MLFLOW,
         "migrate": MLFLOW,
         "blob": MLFLOW,
+        "gc": MLFLOW,
         "traefik": TRAEFIK,
     }
     assert SERVICES[name]["user"] == f"{users[name]}:{users[name]}"
@@ -102,7 +103,7 @@ def test_the_database_is_reached_from_inside_only() -> None:
 def test_each_way_out_is_one_container_s_and_only_mlflow_s_leads_to_the_metadata_service() -> None:
     ways = {name for name, one in COMPOSE["networks"].items() if not one.get("internal")}
     used = {name: ways & set(one.get("networks", [])) for name, one in SERVICES.items()}
-    assert used["mlflow"] == used["blob"] == {"out"}
+    assert used["mlflow"] == used["blob"] == used["gc"] == {"out"}
     assert used["traefik"] == {"edge"}
     assert used["mysql"] == used["migrate"] == used["scratch"] == set()
     bridge = COMPOSE["networks"]["out"]["driver_opts"]["com.docker.network.bridge.name"]
@@ -110,8 +111,8 @@ def test_each_way_out_is_one_container_s_and_only_mlflow_s_leads_to_the_metadata
     assert f"! --in-interface {bridge} --destination 169.254.169.254 --jump DROP" in unit
 
 
-def test_the_tools_of_backups_do_not_run_with_the_server() -> None:
-    assert sorted(TOOLS) == ["blob", "scratch"]
+def test_the_tools_do_not_run_with_the_server() -> None:
+    assert sorted(TOOLS) == ["blob", "gc", "scratch"]
     assert SERVICES["scratch"]["network_mode"] == "none"
     assert "networks" not in SERVICES["scratch"]
     assert SERVICES["blob"]["networks"] == ["out"]
