@@ -1,5 +1,6 @@
 """Baking: from a base, container images and our files to an image with a manifest."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bakery import bake_local, packer, ssh
@@ -15,10 +16,17 @@ from bakery.settings import Settings
 from bakery.state import write_atomically
 
 
-def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Manifest:
+def bake(
+    settings: Settings,
+    *,
+    force: bool = False,
+    keep: bool = False,
+    prove: Callable[[Settings, Manifest], None] | None = None,
+) -> Manifest:
     """Return the image that the settings and the project's files make, baked unless it is there.
 
-    `force` bakes anew; `keep` leaves the machine of a failed bake running, to look inside.
+    `force` bakes anew; `keep` leaves the machine of a failed bake running, to look inside. A new
+    image counts once `prove` has ended without an error; on Azure it has its own test always.
 
     Raises:
         InputError: It cannot be baked from here; nothing was made.
@@ -39,7 +47,10 @@ def bake(settings: Settings, *, force: bool = False, keep: bool = False) -> Mani
         )
     if on_azure:
         return azure_bake.bake(settings, containers, force=force)
-    return bake_local.bake(settings, containers, force=force, keep=keep)
+    made = bake_local.bake(settings, containers, force=force, keep=keep, good=prove is None)
+    if prove is None or made.state == "good":
+        return made
+    return bake_local.promoted(settings, made, prove)
 
 
 def render_only(settings: Settings, folder: Path) -> None:

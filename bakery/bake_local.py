@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from bakery.bases import Base, resolve_base
 from bakery.containers import ContainerImage
 from bakery.drivers.base import Driver, MachineSpec
 from bakery.drivers.nspawn import Nspawn
-from bakery.errors import BakeryError
+from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, timings
 from bakery.manifest import BaseInfo, Catalogue, Manifest
 from bakery.recipe import Inputs, Recipe, bake_key, container_info, images_json, write_recipe
@@ -27,9 +27,11 @@ from bakery.targets.base import SshAccess
 
 
 def bake(
-    settings: Settings, containers: list[ContainerImage], *, force: bool, keep: bool
+    settings: Settings, containers: list[ContainerImage], *, force: bool, keep: bool, good: bool
 ) -> Manifest:
     """Return the local image of these inputs, baked unless it is there.
+
+    A new one is a candidate unless it is `good` at once.
 
     Raises:
         InputError: This host cannot bake.
@@ -45,7 +47,33 @@ def bake(
         if found and not force:
             note(f"nothing to bake: {found.id} is what these inputs make")
             return found
-        return _bake(settings, base, containers, key, catalogue, keep=keep)
+        candidate = None if good or force else catalogue.by_key(key, candidate=True)
+        if candidate:
+            note(f"{candidate.id} is baked already, and not tested yet")
+            return candidate
+        return _bake(settings, base, containers, key, catalogue, keep=keep, good=good)
+
+
+def promoted(
+    settings: Settings, made: Manifest, prove: Callable[[Settings, Manifest], None]
+) -> Manifest:
+    """Return a candidate made good, if it passes; else it is rejected.
+
+    Raises:
+        InputError: It could not be tried here; it stays a candidate.
+        BakeryError: It did not pass.
+    """
+    state = settings.state_dir.absolute()
+    try:
+        prove(settings, made)
+    except InputError:
+        raise
+    except BakeryError:
+        Catalogue(state, state / "pool").add(made.model_copy(update={"state": "rejected"}))
+        raise
+    good = made.model_copy(update={"state": "good"})
+    Catalogue(state, state / "pool").add(good)
+    return good
 
 
 def _bake(
@@ -56,6 +84,7 @@ def _bake(
     catalogue: Catalogue,
     *,
     keep: bool,
+    good: bool,
 ) -> Manifest:
     first = len(timings())
     started = datetime.now(UTC)
@@ -81,6 +110,7 @@ def _bake(
                 disk_size=spec.disk.stat().st_size,
                 disk_used=spec.disk.stat().st_blocks * 512,
                 timings=[*timings(first), *packer.provision_timings(log)],
+                state="good" if good else "candidate",
             )
             _publish(spec.disk, manifest, catalogue)
     note(f"baked {image}")

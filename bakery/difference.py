@@ -59,17 +59,18 @@ def markdown(old: Manifest | None, new: Manifest) -> str:
     found = difference(old, new)
     parts = [head, f"Compared with {old.id}: {found.line}.\n"]
     if found.base:
-        parts.append(_table("Base", [found.base]))
-    parts.append(_table("Container images", found.containers))
+        parts.append(table("Base", [found.base]))
+    parts.append(table("Container images", found.containers))
     if found.packages is None:
         parts.append("The packages of the older image are not known here.\n")
     else:
-        parts.append(_table(f"Packages ({len(found.packages)})", found.packages))
-    parts.append(_table("Sizes", found.sizes))
+        parts.append(table(f"Packages ({len(found.packages)})", found.packages))
+    parts.append(table("Sizes", found.sizes))
     return "\n".join(part for part in parts if part)
 
 
-def _table(title: str, changes: list[Change]) -> str:
+def table(title: str, changes: list[Change]) -> str:
+    """Return a table in Markdown; nothing when nothing changed."""
     if not changes:
         return ""
     rows = [f"| {name} | {old or '-'} | {new or '-'} |" for name, old, new in changes[:_SHOWN]]

@@ -33,6 +33,8 @@ class LocalShelf:
             Image(
                 id=one.id,
                 manifest=one,
+                state=one.state,
+                why="it did not pass its test" if one.state == "rejected" else "",
                 deployed=tuple(user.name for user in users if _serves(user) == one.id),
                 kept=tuple(user.name for user in users if one.id in _needs(user)),
             )

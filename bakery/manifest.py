@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -51,6 +51,8 @@ class Manifest(BaseModel):
     """What the disk takes on this host, in bytes."""
     timings: list[tuple[str, float]]
     """The steps of the bake, in seconds."""
+    state: Literal["good", "candidate", "rejected"] = "good"
+    """A candidate is one that `refresh` has not tested yet; only a good one is ever the newest."""
 
 
 class Catalogue:
@@ -77,9 +79,11 @@ class Catalogue:
         found = [read_manifest(path) for path in self.folder.glob("*/manifest.json")]
         return sorted((one for one in found if one), key=lambda one: one.created)
 
-    def by_key(self, key: str) -> Manifest | None:
-        """Return the newest image with a bake key."""
-        return next((one for one in reversed(self.images()) if one.bake_key == key), None)
+    def by_key(self, key: str, *, candidate: bool = False) -> Manifest | None:
+        """Return the newest good image with a bake key, or the newest `candidate`."""
+        state = "candidate" if candidate else "good"
+        found = [one for one in self.images() if (one.bake_key, one.state) == (key, state)]
+        return found[-1] if found else None
 
     def choose(self, image_id: str | None) -> Manifest:
         """Return an image by its id, or the newest.
@@ -104,9 +108,13 @@ class Catalogue:
 
 
 def _choose(images: list[Manifest], image_id: str | None) -> Manifest:
+    if image_id is None:
+        images = [one for one in images if one.state == "good"]
     found = [one for one in images if image_id in {None, one.id}]
-    if found:
+    if found and found[-1].state != "rejected":
         return found[-1]
+    if found:
+        raise InputError(f"{image_id} did not pass its test", hint="./inv images shows the others")
     if image_id:
         raise InputError(f"no image is called {image_id}", hint="./inv images shows them")
     raise InputError("nothing has been baked", hint="./inv bake")

@@ -1,5 +1,8 @@
 """The verbs about images: what there is, what may go."""
 
+import sys
+from pathlib import Path
+
 from invoke import Context
 
 from bakery import settings
@@ -46,3 +49,28 @@ def lock(context: Context) -> None:
     found = settings.load()
     cache = found.state_dir.absolute() / "cache"
     resolve(cache=cache, registry=found.registry, tls_verify=found.registry_tls_verify)
+
+
+@verb(
+    target="what is baked: local (default) or azure",
+    base="ubuntu-20.04 (default), ubuntu-22.04, ubuntu-24.04 or debian-13",
+    summary="append the report to this file, such as $GITHUB_STEP_SUMMARY, instead of printing it",
+    json="print what came of it as JSON instead",
+)
+def refresh(
+    context: Context,
+    target: str | None = None,
+    base: str | None = None,
+    summary: str | None = None,
+    json: bool = False,
+) -> None:
+    """Lock every input anew and bake; the new image counts when it has passed its test."""
+    from bakery import tables
+    from bakery.refresh import refresh as refresh_images
+
+    found = settings.load(target=target, base=base)
+    done = refresh_images(found, summary=Path(summary) if summary else None)
+    if json:
+        tables.show_rows({"image": done.image.id, "new": done.new, "before": done.old})
+    elif not summary:
+        sys.stdout.write(done.report)
