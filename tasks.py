@@ -7,6 +7,7 @@ from invoke import Context, Exit
 
 from bakery import console, errors, settings, usage
 from bakery.verbs import NAME, number, verb
+from bakery.verbs.account import cost, doctor  # noqa: F401 - invoke finds them here
 from bakery.verbs.images import images, lock, prune, refresh  # noqa: F401 - invoke finds them here
 from bakery.verbs.training import gc, train  # noqa: F401
 

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bakery.console import print_table
+from bakery.cost import Cost
+from bakery.doctor.finding import Finding
 from bakery.log import note
 from bakery.shelf import Doomed, Image
 
@@ -41,6 +43,41 @@ def show_doomed(doomed: Sequence[Doomed], *, done: bool, as_json: bool) -> None:
         note("nothing to delete")
     elif not done:
         note("nothing was deleted: --yes does it")
+
+
+def show_findings(found: Sequence[Finding], *, as_json: bool) -> None:
+    """Print every prerequisite, and what mends those that are missing."""
+    if as_json:
+        show_rows([asdict(one) for one in found])
+        return
+    table = _table("", "what", "found", "what to do")
+    for one in found:
+        mark = "[green]ok[/green]" if one.ok else "[red]missing[/red]"
+        table.add_row(mark, escape(one.name), escape(one.detail), "" if one.ok else escape(one.fix))
+    print_table(table)
+    missing = [one.name for one in found if not one.ok]
+    for one in found:
+        if one.ok and one.fix:
+            note(f"{one.name}: {one.fix}")
+    note(f"missing: {', '.join(missing)}" if missing else "everything is there")
+
+
+def show_cost(cost: Cost, *, as_json: bool) -> None:
+    """Print what a deployment costs a month, by its parts."""
+    if as_json:
+        rows = [{**asdict(one), "month": one.month} for one in cost.items]
+        facts = {"region": cost.region, "prices_of": cost.date, "note": cost.note}
+        show_rows({"currency": "USD", "month": cost.month, **facts, "items": rows})
+        return
+    if cost.items:
+        table = _table("what", "quantity", "price", "USD a month")
+        for one in cost.items:
+            quantity = f"{one.quantity:g} {one.unit}"
+            table.add_row(escape(one.what), quantity, f"{one.price:g}", f"{one.month:.2f}")
+        table.add_row("all", "", "", f"{cost.month:.2f}")
+        print_table(table)
+        note(f"retail prices in {cost.region}, of {cost.date}")
+    note(cost.note)
 
 
 def show_rows(rows: Sequence[dict[str, Any]] | dict[str, Any]) -> None:

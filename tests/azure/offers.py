@@ -96,6 +96,9 @@ _ALIKE = {
 _COLUMNS = ("serviceName", "productName", "skuName", "meterName", "unitOfMeasure", "retailPrice",
             "armSkuName")  # fmt: skip
 _METERS = (
+    ("Storage", "Standard SSD Managed Disks", "E1 LRS", "E1 LRS Disk", "1/Month", 0.3),
+    ("Storage", "Standard SSD Managed Disks", "E2 LRS", "E2 LRS Disk", "1/Month", 0.6),
+    ("Storage", "Standard SSD Managed Disks", "E3 LRS", "E3 LRS Disk", "1/Month", 1.2),
     ("Storage", "Standard SSD Managed Disks", "E4 LRS", "E4 LRS Disk", "1/Month", 2.4),
     ("Storage", "Standard SSD Managed Disks", "E6 LRS", "E6 LRS Disk", "1/Month", 4.8),
     ("Storage", "Standard SSD Managed Disks", "E10 LRS", "E10 LRS Disk", "1/Month", 9.6),
@@ -150,7 +153,9 @@ def _matches(one: dict[str, Any], text: str) -> bool:
     equal = re.fullmatch(r"(\w+) (eq|ne) (?:'([^']*)'|(true|false))", text)
     if equal:
         wanted: Any = equal[3] if equal[4] is None else equal[4] == "true"
-        return bool((one.get(equal[1]) == wanted) == (equal[2] == "eq"))
+        # The filter's name of what the rows call `type`.
+        name = "type" if equal[1] == "priceType" else equal[1]
+        return bool((one.get(name) == wanted) == (equal[2] == "eq"))
     contains = re.fullmatch(r"(contains|startswith|endswith)\((\w+), ?'([^']*)'\)", text)
     if contains:
         value = str(one.get(contains[2], ""))

@@ -51,8 +51,13 @@ class Place:
 
 
 @contextmanager
-def placed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Give such a place; container images are made of nothing."""
+def placed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, registered: bool = False
+) -> Iterator[Place]:
+    """Give such a place; container images are made of nothing.
+
+    The subscription is a fresh one unless its providers are `registered`.
+    """
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
     (folder / "bakery.toml").touch()
@@ -72,7 +77,7 @@ def placed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("PATH", f"{programs}:{Path(sys.executable).parent}:/usr/bin:/bin")
     machines = NoMachines()
     machines.output = Output(out="candidate ok\n")
-    with serving(machines=machines) as fake:
+    with serving(machines=machines, registered=registered) as fake:
         for name, value in signed_in(fake).items():
             monkeypatch.setenv(name, value)
         yield Place(fake, machines, programs)
