@@ -118,12 +118,18 @@ def status(
     console.show_status(read_status(settings.load(name=name, target=target)), as_json=json)
 
 
-@verb(**NAME)
-def rollback(context: Context, name: str | None = None, target: str | None = None) -> None:
+@verb(**NAME, discard_newer="go back to the data of before, too; a backup of these is kept")
+def rollback(
+    context: Context,
+    name: str | None = None,
+    target: str | None = None,
+    discard_newer: bool = False,
+) -> None:
     """Serve from the generation before, which `deploy` keeps; no run is lost."""
     from bakery.deploy import rollback as roll_back
 
-    console.show_access(roll_back(settings.load(name=name, target=target)))
+    found = settings.load(name=name, target=target)
+    console.show_access(roll_back(found, discard_newer=discard_newer))
 
 
 @verb(**NAME, json="print it as JSON")

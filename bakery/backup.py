@@ -42,6 +42,15 @@ def backup(settings: Settings) -> dict[str, Any]:
     return made
 
 
+def keep(target: Target, generation: Generation, reason: str) -> str:
+    """Make a backup that no rule of retention removes; return its name.
+
+    Raises:
+        BakeryError: It could not be made, verified or copied to Blob; then it does not count.
+    """
+    return str(_machine((target, generation), "make", "--keep", reason)["name"])
+
+
 def backups(settings: Settings) -> list[dict[str, Any]]:
     """Return every backup, the newest first, with its age and the places where it lies.
 

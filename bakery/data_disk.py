@@ -125,6 +125,11 @@ class DataDisk:
             os.link(self.path, self.undone)
             pool.copy(snapshot, self.path)
 
+    def snapshots(self) -> set[int]:
+        """Return the numbers of the generations before which a copy was made."""
+        found = self.path.parent.glob(f"{self.path.stem}.before-*.raw")
+        return {int(path.stem.rpartition("-")[2]) for path in found}
+
     def forget_snapshots(self, *, but: set[int]) -> None:
         """Remove all snapshots, whole or not, but those of these generations."""
         kept = {self.snapshot(number).name for number in but}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from bakery import environment, rotate, targets, training
 from bakery import replace as replacement
 from bakery import resize as resizing
+from bakery import rollback as rolling_back
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
 from bakery.manifest import Manifest
@@ -120,8 +121,10 @@ def storage(settings: Settings) -> BlobAccess:
         return target.blob
 
 
-def rollback(settings: Settings) -> Server:
+def rollback(settings: Settings, *, discard_newer: bool = False) -> Server:
     """Serve from the kept generation again, with the data as they are now.
+
+    One that cannot read them gets those that it left, if `discard_newer`.
 
     Raises:
         InputError: There is none, or it cannot read the data; nothing was touched.
@@ -132,7 +135,7 @@ def rollback(settings: Settings) -> Server:
         target.check()
         _lay_foundations(target)
         replacement.recover(target)
-        replacement.roll_back(target)
+        rolling_back.roll_back(target, discard_newer=discard_newer)
         return target.server()
 
 

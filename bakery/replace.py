@@ -8,6 +8,7 @@ undone: the old generation gets its data disk back, as it was if a migration had
 from datetime import UTC, datetime
 
 from bakery import checks, duty, rotate
+from bakery.backup import keep
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
 from bakery.manifest import Manifest
@@ -22,18 +23,7 @@ def replace(target: Target, image: Manifest) -> None:
     Raises:
         BakeryError: It did not become ready; the old one serves again.
     """
-    _go(target, Pending(action="deploy", generation=_next(target, image), by=whoever()))
-
-
-def roll_back(target: Target) -> None:
-    """Serve from the kept generation again, with the data as they are now.
-
-    Raises:
-        InputError: There is none, or it cannot read the data.
-        BakeryError: It did not become ready; what served before serves again.
-    """
-    generation = _to_go_back_to(target)
-    _go(target, Pending(action="rollback", generation=generation, by=whoever()))
+    carry_out(target, Pending(action="deploy", generation=_next(target, image), by=whoever()))
 
 
 def check_image(target: Target, image: Manifest) -> None:
@@ -46,7 +36,7 @@ def check_image(target: Target, image: Manifest) -> None:
     if current is None or image.id == current.image:
         return
     versions = {one.name: one.version for one in image.containers}
-    if current.mysql and _numbers(versions["mysql"]) < _numbers(current.mysql):
+    if current.mysql and version_numbers(versions["mysql"]) < version_numbers(current.mysql):
         raise InputError(
             f"image {image.id} has MySQL {versions['mysql']}, the data are of {current.mysql}:"
             " an older MySQL cannot read them",
@@ -109,8 +99,12 @@ def wait_ready(target: Target, generation: Generation) -> None:
             raise
 
 
-def _go(target: Target, pending: Pending) -> None:
-    """Do all steps; whatever goes wrong before `admit`, what served before serves again."""
+def carry_out(target: Target, pending: Pending) -> None:
+    """Do all steps; whatever goes wrong before `admit`, what served before serves again.
+
+    Raises:
+        BakeryError: Something did; or it is committed and the next call has to end it.
+    """
     _tidy(target)
     pending = _mark(target, pending, "create")
     try:
@@ -140,6 +134,8 @@ def _take_from_old(target: Target, pending: Pending) -> Pending:
     before = target.deployment.generation
     if before:
         pending = _mark(target, pending, "quiesce")
+        if pending.discard:
+            _keep_newer(target, before)
         with step(f"Quiesce generation {before.number}"):
             counts = target.quiesce(before)
         pending = _mark(target, pending.model_copy(update={"counts": counts}), "detach")
@@ -147,7 +143,17 @@ def _take_from_old(target: Target, pending: Pending) -> Pending:
     if target.deployment.data_disk_served:
         pending = _mark(target, pending, "snapshot")
         target.snapshot(pending.generation)
+        if before and pending.discard:
+            target.restore_snapshot(before)
     return pending
+
+
+def _keep_newer(target: Target, current: Generation) -> None:
+    """Make a backup, which no rule of retention removes, of what a rollback gives up."""
+    with step("Backup of the newer database, to be kept"):
+        duty.ask(target, current, "close")
+        name = keep(target, current, "before a rollback")
+    note(f"what is newer is kept: {name}")
 
 
 def _give_to_new(target: Target, pending: Pending) -> None:
@@ -162,7 +168,12 @@ def _give_to_new(target: Target, pending: Pending) -> None:
         target.activate(generation)
     pending = _mark(target, pending, "check")
     wait_ready(target, generation)
-    _compare_counts(target, pending)
+    if pending.discard:
+        # These data know only the logins and keys of their time.
+        rotate.apply(target, generation, settings=True)
+        wait_ready(target, generation)
+    else:
+        _compare_counts(target, pending)
 
 
 def _compare_counts(target: Target, pending: Pending) -> None:
@@ -202,6 +213,7 @@ def _commit(target: Target, pending: Pending) -> None:
     deployment.ended("rolled back" if rolled_back else "replaced")
     deployment.generation = pending.generation
     deployment.previous = None if rolled_back else before
+    deployment.counts = {} if rolled_back else pending.counts
     deployment.data_disk_served = True
     if pending.environment_digest:
         deployment.environment_digest = pending.environment_digest
@@ -252,7 +264,29 @@ def _tidy(target: Target) -> None:
     for found in target.generations():
         if found.number not in target.deployment.kept:
             target.remove(found)
-    target.forget_snapshots(but=set())
+    target.forget_snapshots(but=_needed(target))
+
+
+def _needed(target: Target) -> set[int]:
+    """Return whose snapshots a rollback would take: the kept generation cannot read the data."""
+    current, previous = target.deployment.generation, target.deployment.previous
+    return {current.number} if current and previous and cannot_read(previous, current) else set()
+
+
+def cannot_read(older: Generation, newer: Generation) -> str:
+    """Return why a generation cannot read the data of another; nothing if it can."""
+    if not newer.revision or newer.revision != older.revision:
+        return (
+            f"generation {older.number} (MLflow {older.mlflow}) reads schema revision"
+            f" {older.revision or 'unknown'}, the data are at {newer.revision or 'unknown'}:"
+            " MLflow has no way back"
+        )
+    if version_numbers(older.mysql) < version_numbers(newer.mysql):
+        return (
+            f"generation {older.number} has MySQL {older.mysql}, older than the data"
+            f" ({newer.mysql}): MySQL has no way back"
+        )
+    return ""
 
 
 def _give_way(target: Target, pending: Pending, error: BaseException) -> None:
@@ -311,30 +345,6 @@ def _next(target: Target, image: Manifest) -> Generation:
     )
 
 
-def _to_go_back_to(target: Target) -> Generation:
-    current, previous = target.deployment.generation, target.deployment.previous
-    target.server()
-    there = {one.number for one in target.generations()}
-    if current is None or previous is None or previous.number not in there:
-        raise InputError(
-            f"{target.deployment.name} has no generation to go back to",
-            hint="./inv history shows what ran; ./inv deploy --image ID deploys any image",
-        )
-    if not current.revision or current.revision != previous.revision:
-        raise InputError(
-            f"generation {previous.number} (MLflow {previous.mlflow}) reads schema revision"
-            f" {previous.revision or 'unknown'}, the data are at {current.revision or 'unknown'}:"
-            " MLflow has no way back",
-            hint="going back means losing what is newer: a backup of before has to be restored",
-        )
-    if _numbers(previous.mysql) < _numbers(current.mysql):
-        raise InputError(
-            f"generation {previous.number} has MySQL {previous.mysql}, older than the data"
-            f" ({current.mysql}): MySQL has no way back",
-            hint="going back means losing what is newer: a backup of before has to be restored",
-        )
-    return previous
-
-
-def _numbers(version: str) -> list[int]:
+def version_numbers(version: str) -> list[int]:
+    """Return a version as something that can be compared."""
     return [int(word) for word in version.split(".") if word.isdigit()]

@@ -303,6 +303,9 @@ class Target(Protocol):
             BakeryError: There is no such snapshot.
         """
 
+    def snapshots(self) -> set[int]:
+        """Return the numbers of the generations of which there is a snapshot."""
+
     def forget_snapshots(self, *, but: set[int]) -> None:
         """Remove all snapshots but those of these generations, and what was replaced by one."""
 

@@ -194,6 +194,10 @@ class LocalTarget(LocalGround):
             f" what became of it is kept as {self.data.undone}"
         )
 
+    def snapshots(self) -> set[int]:
+        """Return the numbers of the generations of which there is a snapshot."""
+        return self.data.snapshots()
+
     def forget_snapshots(self, *, but: set[int]) -> None:
         """Remove all snapshots but those of these generations."""
         self.data.forget_snapshots(but=but)

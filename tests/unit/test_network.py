@@ -61,6 +61,10 @@ def test_a_network_comes_is_kept_and_goes(name: str) -> None:
     network.bring_up(made)
     assert run(["nft", "list", "table", "ip", name]).stdout == rules, "nothing is there twice"
     assert made.gateway in run(["ip", "address", "show", "dev", name]).stdout
+    for generation in (1, 2, 1):
+        network.lead(made, generation)
+        routes = run(["ip", "route", "show", f"{made.service}/32"]).stdout.splitlines()
+        assert [f"via {made.management(generation)}" in route for route in routes] == [True]
     network.take_down(made.name)
     assert seen(name) == []
     network.take_down(made.name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bakery import checks, duty, replace, rotate
+from bakery import checks, duty, replace, rollback, rotate
 from bakery.errors import BakeryError, InputError
 from bakery.state import Deployment, Generation
 
@@ -44,6 +44,7 @@ class World:
     stuck: set[int] = field(default_factory=set)
     """Those that do not stop when they are asked to."""
     told: list[str] = field(default_factory=list)
+    backups: list[list[str]] = field(default_factory=list)
 
     def answers(self) -> bool:
         """Let the machine that the address leads to migrate, and say whether it serves."""
@@ -172,6 +173,9 @@ class Target:
         self.world.undone = self.world.disk
         self.world.disk = copy.deepcopy(self.world.snapshots[generation.number])
 
+    def snapshots(self) -> set[int]:
+        return set(self.world.snapshots)
+
     def forget_snapshots(self, *, but: set[int]) -> None:
         self.act()
         for number in set(self.world.snapshots) - but:
@@ -201,8 +205,17 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(target: Target, generation: Generation, verb: str) -> Any:
         target.act(verb)
         assert target.running(generation)
+        if verb == "close":
+            target.world.admitting.discard(generation.number)
         return {"runs": len(target.world.disk["runs"])} if verb == "count" else None
 
+    def keep(target: Target, generation: Generation, _: str) -> str:
+        target.act()
+        assert generation.number not in target.world.admitting, "what comes now would be lost"
+        target.world.backups.append(list(target.world.disk["runs"]))
+        return "its name"
+
+    monkeypatch.setattr(replace, "keep", keep)
     monkeypatch.setattr(checks, "wait_ready", wait_ready)
     monkeypatch.setattr(duty, "ask", ask)
     monkeypatch.setattr(duty, "journal", lambda _, one: f"the story of {one.number}")
@@ -236,7 +249,7 @@ def converged(there: World) -> None:
     assert there.leads_to == there.holder == current.number
     assert there.running == {current.number}
     assert there.state.pending is None
-    assert there.snapshots == {}
+    assert set(there.snapshots) == ({2} if there.disk["revision"] == NEW else set())
     assert set(there.machines) == there.state.kept
     assert there.disk["runs"] == there.told, "a run that a client was told of is gone"
 
@@ -264,7 +277,7 @@ def test_killed_anywhere_the_next_call_converges(
 
 def test_a_recovery_that_is_killed_too_converges() -> None:
     for fatal in range(1, LAST):
-        for second in range(1, 20):
+        for second in range(1 + fatal % 3, 20, 3):
             there, image = world(revision=NEW, broken=True)
             with contextlib.suppress(KilledError, BakeryError):
                 attempt(Target(there, fatal), image)
@@ -363,22 +376,72 @@ def test_rollback_keeps_what_came_since() -> None:
     there, image = world()
     attempt(Target(there), image)
     assert there.client()
-    replace.roll_back(Target(there))  # type: ignore[arg-type]
+    rollback.roll_back(Target(there))  # type: ignore[arg-type]
     assert there.running == set(there.machines) == {1}
     assert there.disk["runs"] == there.told
     assert [one.outcome for one in there.state.history] == ["rolled back", "serving"]
     with pytest.raises(InputError, match="no generation to go back to"):
-        replace.roll_back(Target(there))  # type: ignore[arg-type]
+        rollback.roll_back(Target(there))  # type: ignore[arg-type]
+
+
+def newer_schema() -> tuple[World, list[str]]:
+    """A world whose second generation has migrated, and what there was before."""
+    there, image = world(revision=NEW)
+    attempt(Target(there), image)
+    assert there.snapshots.keys() == {2}, "for a rollback"
+    before = list(there.snapshots[2]["runs"])
+    assert there.client()
+    return there, before
 
 
 def test_rollback_to_another_schema_is_refused_and_touches_nothing() -> None:
-    there, image = world(revision=NEW)
-    attempt(Target(there), image)
-    before = there.state.model_copy(deep=True)
-    with pytest.raises(InputError, match="no way back"):
-        replace.roll_back(Target(there))  # type: ignore[arg-type]
-    assert there.state == before
+    there, before = newer_schema()
+    state = there.state.model_copy(deep=True)
+    # One comes with each operation of the tool.
+    with pytest.raises(InputError, match=r"no way back, and \d runs are newer") as refused:
+        rollback.roll_back(Target(there))  # type: ignore[arg-type]
+    assert f"and {len(there.told) - len(before)} runs" in str(refused.value)
+    assert "--discard-newer" in refused.value.hint
+    assert there.state == state
     assert there.running == {2}
+    there.reboot_of_the_host()
+    with pytest.raises(InputError, match="is stopped"):
+        rollback.roll_back(Target(there), discard_newer=True)  # type: ignore[arg-type]
+    there.running.add(2)
+    there.snapshots.clear()
+    with pytest.raises(InputError, match="of before generation 2 are not kept"):
+        rollback.roll_back(Target(there), discard_newer=True)  # type: ignore[arg-type]
+
+
+def test_what_is_newer_is_given_up_only_when_a_backup_has_it() -> None:
+    there, before = newer_schema()
+    rollback.roll_back(Target(there), discard_newer=True)  # type: ignore[arg-type]
+    assert there.disk["revision"] == OLD
+    assert there.disk["runs"][: len(before)] == before
+    newer = there.told[len(before) : -len(there.disk["runs"]) + len(before) or None]
+    assert newer
+    assert set(newer) <= set(there.backups[0])
+    assert there.snapshots == {}
+
+
+def test_a_rollback_that_discards_killed_anywhere_serves_one_or_the_other() -> None:
+    for fatal in range(1, LAST):
+        there, before = newer_schema()
+        with contextlib.suppress(KilledError):
+            rollback.roll_back(Target(there, fatal), discard_newer=True)  # type: ignore[arg-type]
+        there.client()
+        target: Any = Target(there)
+        replace.recover(target)
+        current = there.state.generation
+        assert current is not None
+        assert there.client()
+        assert there.running == {current.number}
+        if current.number == 2:
+            assert there.disk["runs"] == there.told
+        else:
+            assert there.disk["revision"] == OLD
+            assert there.disk["runs"][: len(before)] == before
+            assert set(there.told) == {*there.backups[0], *there.disk["runs"]}
 
 
 @pytest.mark.parametrize("reboot", [False, True])
@@ -389,7 +452,7 @@ def test_a_rollback_killed_anywhere_converges(reboot: bool) -> None:
         # The old one was killed and never told to let nobody in.
         there.admitting.add(1)
         with contextlib.suppress(KilledError):
-            replace.roll_back(Target(there, fatal))  # type: ignore[arg-type]
+            rollback.roll_back(Target(there, fatal))  # type: ignore[arg-type]
         if reboot:
             there.reboot_of_the_host()
         converged(there)

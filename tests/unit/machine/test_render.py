@@ -7,7 +7,7 @@ import pytest
 import yaml
 from mlflow_bakery_machine.environment import Environment, parse_environment
 from mlflow_bakery_machine.files import Rendered
-from mlflow_bakery_machine.render import render
+from mlflow_bakery_machine.render import render, traefik_dynamic
 
 from tests.unit.machine.samples import IMAGES, ROOT, SYMBOLS, environment_text
 
@@ -148,3 +148,25 @@ def test_the_environment_of_the_bake_can_be_rendered() -> None:
     text = script.split("<<'JSON'\n")[1].split("\nJSON\n")[0]
     assert json.loads(text)["deployment"] == "bake"
     assert "compose.env" in rendered(parse_environment(text, "50-schema.sh"))
+
+
+def test_until_clients_are_admitted_only_the_check_gets_in() -> None:
+    environment = sample(check_token="t0ken")
+    shut, open_ = (traefik_dynamic(environment, admitted)["http"] for admitted in (False, True))
+    gate = shut["routers"].pop("gate")
+    assert shut["routers"] == open_["routers"], "the check comes in by the same door"
+    assert gate["rule"] == "Host(`mlflow.bakery.internal`) && !Header(`X-Bakery-Check`, `t0ken`)"
+    assert gate["priority"] > max(one["priority"] for one in shut["routers"].values())
+    assert shut["services"][gate["service"]]["loadBalancer"]["servers"] == []
+    headers = [shut["middlewares"][name]["headers"] for name in gate["middlewares"]]
+    assert headers == [{"customResponseHeaders": {"Retry-After": "5"}}]
+    # The token goes no further than Traefik.
+    assert open_["middlewares"]["headers"]["headers"]["customRequestHeaders"] == {
+        "X-Bakery-Check": ""
+    }
+    assert "t0ken" not in str(open_)
+
+
+def test_without_a_token_everybody_is_let_in() -> None:
+    environment = sample()
+    assert "gate" not in traefik_dynamic(environment, admitted=False)["http"]["routers"]

@@ -227,7 +227,7 @@ def _gate(environment: Environment, token: str) -> Any:
     """Return the router of those who are not let in yet: before every other one."""
     rule = "Host(`{}`) && !Header(`{}`, `{}`)".format(environment.hostname, CHECK_HEADER, token)
     tls = {"certResolver": "acme"} if environment.acme else {}
-    return {**_router(rule, 400, ["again"], tls), "service": "nobody"}
+    return {**_router(rule, 1000, ["again"], tls), "service": "nobody"}
 
 
 def _router(rule: str, priority: int, middlewares: List[str], tls: Dict[str, str]) -> Any:
