@@ -90,13 +90,14 @@ class DataDisk:
             )
 
     def take_snapshot(self, generation: int) -> None:
-        """Copy the disk as it is; no machine may have it.
+        """Copy the disk as it is; no machine may have it. What an earlier undo left, goes.
 
         Raises:
             BakeryError: A machine has it.
         """
         with _unused(self.path):
             pool.copy(self.path, self.snapshot(generation))
+        self.undone.unlink(missing_ok=True)
 
     def changed(self, generation: int) -> bool:
         """Return whether a migration began since a snapshot: of MLflow's schema or of MySQL.

@@ -307,7 +307,7 @@ class Target(Protocol):
         """Return the numbers of the generations of which there is a snapshot."""
 
     def forget_snapshots(self, *, but: set[int]) -> None:
-        """Remove all snapshots but those of these generations, and what was replaced by one."""
+        """Remove all snapshots but those of these generations."""
 
     def running(self, generation: "Generation") -> bool:
         """Return whether a generation's machine runs, in standby or serving."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def record(bakery: Bakery, *verb: str) -> Recorded:
     return Recorded(verb, titles)
 
 
-def chosen(cases: list[Case], whole: bool) -> list[Case]:
+def chosen(cases: list[Any], whole: bool) -> list[Any]:
     """Return all cases, or the first, the last, and more chosen by the commit."""
     if whole:
         return cases
@@ -64,7 +65,7 @@ def chosen(cases: list[Case], whole: bool) -> list[Case]:
         ["git", "rev-parse", "HEAD"], cwd=PROJECT, check=True, text=True, capture_output=True
     ).stdout.strip()
 
-    def rank(case: Case) -> str:
+    def rank(case: object) -> str:
         return hashlib.sha256(f"{commit} {case}".encode()).hexdigest()
 
     middle = sorted(cases[1:-1], key=rank)[: SLICE - 2]
@@ -152,13 +153,16 @@ def test_an_interrupt_at_every_step(
     bakery.ok("deploy")
     assert bakery.status()["state"] == "ready"
     if len(picked) == len(cases):
-        write_report(lines)
+        write_report("Interrupted at every step", lines)
 
 
-def write_report(lines: list[str]) -> None:
-    """Keep the result of a whole matrix in the docs."""
-    text = REPORT.read_text().partition("```text\n")[0]
-    REPORT.write_text(text + "\n".join(["```text", *lines, "```", ""]))
+def write_report(title: str, lines: list[str]) -> None:
+    """Keep the result of a whole matrix in the docs, under its title."""
+    before, heading, after = REPORT.read_text().partition(f"# {title}\n")
+    assert heading, title
+    intro, _, rest = after.partition("```text\n")
+    block = "\n".join(["```text", *lines, "```", ""])
+    REPORT.write_text(before + heading + intro + block + rest.partition("```\n")[2])
 
 
 def bake_network(state: Path) -> str:
