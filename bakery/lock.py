@@ -55,7 +55,7 @@ def lock(
         for base in base_names():
             new = _try(new, missed, base, _release_of(base, cache))
     write_lock(new, path)
-    note("the lock is what it was" if new == old else f"written: {path}")
+    note(f"{path} is what it was" if new == old else f"written: {path}")
     return missed
 
 

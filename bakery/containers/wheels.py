@@ -8,7 +8,7 @@ from uv import find_uv_bin
 
 from bakery.containers.archive import Image, extend, pack_layer, unpack_layers
 from bakery.errors import InputError
-from bakery.log import step
+from bakery.log import note, step
 from bakery.pins import IMAGES
 from bakery.run import run
 
@@ -89,7 +89,10 @@ def compile_file(source: Path, target: Path, *options: str) -> None:
         ],
         hint="is the package index reachable?",
     )
+    changed = not target.exists() or part.read_bytes() != target.read_bytes()
     part.replace(target)
+    if changed:
+        note(f"written: {target}")
 
 
 def install(file: Path, target: Path, *, python: str) -> None:

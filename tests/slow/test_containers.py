@@ -1,7 +1,6 @@
 """Container images from packages: put together twice they are the same, and their programs run."""
 
 import json
-import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,7 +11,6 @@ from bakery.containers import ContainerImage, resolve_containers
 from bakery.containers.archive import read_archive, unpack_layers
 from bakery.run import run
 
-_SHARED = Path(os.environ.get("BAKERY_STATE_DIR", ".bakery")).absolute() / "cache"
 _STATUS = "./var/lib/dpkg/status"
 
 
@@ -53,9 +51,9 @@ def _debian_packages(image: ContainerImage) -> bytes:
 
 
 def test_the_same_packages_give_the_same_images(
-    fresh: dict[str, ContainerImage], tmp_path: Path
+    fresh: dict[str, ContainerImage], state: Path, tmp_path: Path
 ) -> None:
-    other = _by_name(resolve_containers("packages", cache=_SHARED))
+    other = _by_name(resolve_containers("packages", cache=state.absolute() / "cache"))
     if any(_debian_packages(fresh[name]) != _debian_packages(other[name]) for name in fresh):
         # The archive has moved on since the cache was filled.
         other = _by_name(resolve_containers("packages", cache=tmp_path))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bakery.debian import Mirrors, bootstrap, host_mirrors
-from tests.unit.machine.samples import IMAGES, ROOT, UUID, environment_text
+from tests.unit.machine.samples import DUMP, IMAGES, ROOT, UUID, environment_text
 
 # As root, like every machine here: without it they fail, and say so.
 pytestmark = pytest.mark.machine
@@ -27,7 +27,8 @@ PACKAGES = [
     "systemd", "e2fsprogs", "xfsprogs", "dosfstools", "fdisk", "util-linux", "mount",
     "python3-minimal", "libpython3-stdlib",
 ]  # fmt: skip
-UNITS = ["/etc/systemd/system/mlflow-data-disk.service", "/etc/systemd/system/mlflow.service"]
+SYSTEMD = "etc/systemd/system"
+UNITS = sorted(f"/{SYSTEMD}/{path.name}" for path in (ROOT / "packer/files" / SYSTEMD).iterdir())
 GUARD = "/usr/lib/mlflow-bakery/data-disk-guard"
 SIZE = 64 << 20
 # Everything that the command mounts ends with it.
@@ -78,12 +79,12 @@ class Machine:
         return self.run("sh", "-c", command)
 
 
-@pytest.fixture(scope="session")
-def cached_root() -> Path:
+@pytest.fixture(scope="module")
+def cached_root(state: Path) -> Path:
     """A plain Debian 11, made once; named after what it is made of."""
     digest = hashlib.sha256(json.dumps([SUITE, PACKAGES]).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("BAKERY_STATE_DIR", ROOT / ".bakery")) / "cache"
-    target = cache.absolute() / f"debian-11-test-{digest}"
+    cache = state.absolute() / "cache"
+    target = cache / f"debian-11-test-{digest}"
     if target.is_dir():
         return target
     cache.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def _stand_in_for_docker(root: Path, script: str) -> None:
     docker = root / "usr/bin/docker"
     docker.write_text(f"#!/bin/sh\n{script}\n")
     docker.chmod(0o755)
-    unit = root / "etc/systemd/system/docker.service"
+    unit = root / SYSTEMD / "docker.service"
     unit.write_text("[Service]\nExecStart=/usr/bin/docker\n")
 
 
@@ -161,12 +162,10 @@ def test_systemd_accepts_the_units(machine: Machine) -> None:
 
 
 def test_systemd_would_have_complained(machine: Machine) -> None:
-    unit = machine.root / "etc/systemd/system/broken.service"
-    text = (machine.root / UNITS[1].lstrip("/")).read_text()
+    unit = machine.root / SYSTEMD / "broken.service"
+    text = (machine.root / SYSTEMD / "mlflow.service").read_text()
     unit.write_text(text.replace("RestartSec=", "RestartSecs="))
-    _, output = machine.run(
-        "systemd-analyze", "verify", "--man=no", f"/etc/systemd/system/{unit.name}"
-    )
+    _, output = machine.run("systemd-analyze", "verify", "--man=no", f"/{SYSTEMD}/{unit.name}")
     unit.unlink()
     assert "RestartSecs" in output
 
@@ -309,6 +308,24 @@ def test_readiness_is_told_from_failure(machine: Machine) -> None:
         _stand_in_for_docker(machine.root, f"cat <<'END'\n{answer}\nEND")
         found, output = machine.run("/usr/lib/mlflow-bakery/wait-ready", "--timeout", "5")
         assert found == code, output
+
+
+def test_a_backup_is_made_and_listed(machine: Machine) -> None:
+    root = machine.root
+    (root / "var/lib/mlflow-data/environment.json").write_text(environment_text())
+    schema = {"mlflow": "3.17.2", "revision": "dc11669786a5", "ancestors": []}
+    (root / "usr/share/mlflow-bakery/schema.json").write_text(json.dumps(schema))
+    (root / "dump").write_bytes(b"".join(DUMP))
+    _stand_in_for_docker(root, "case $* in *mysqldump*) cat /dump ;; *) echo [] ;; esac")
+    tool = "/usr/lib/mlflow-bakery/backup"
+    made = json.loads(machine.must(tool, "make"))
+    assert made["rows"]["tags"] == 6
+    assert json.loads(machine.must(tool, "last")) == made
+    assert [one["name"] for one in json.loads(machine.must(tool, "list"))["backups"]] == [
+        made["name"]
+    ]
+    code, output = machine.run(tool, "load", "no-such-backup")
+    assert (code, output[:8]) == (2, "REFUSED:")
 
 
 def test_the_shell_of_the_old_system_reads_the_scripts(machine: Machine) -> None:

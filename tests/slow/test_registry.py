@@ -1,7 +1,6 @@
 """Container images from a real registry on loopback, filled by the test."""
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -18,8 +17,6 @@ from bakery.containers.registry import Registry
 from bakery.errors import InputError
 from bakery.pins import Lock, read_lock, write_lock
 from bakery.run import need, run
-
-_SHARED = Path(os.environ.get("BAKERY_STATE_DIR", ".bakery")).absolute() / "cache"
 
 
 @dataclass(frozen=True)
@@ -88,13 +85,19 @@ def _pretended(name: str, version: str, folder: Path) -> tuple[Image, Path]:
 
 
 @pytest.fixture(scope="module")
-def packaged() -> list[ContainerImage]:
-    return resolve_containers("packages", cache=_SHARED)
+def shared(state: Path) -> Path:
+    """The cache that the tests' image is baked from, too."""
+    return state.absolute() / "cache"
+
+
+@pytest.fixture(scope="module")
+def packaged(shared: Path) -> list[ContainerImage]:
+    return resolve_containers("packages", cache=shared)
 
 
 @pytest.fixture(scope="module")
 def upstream(
-    packaged: list[ContainerImage], tmp_path_factory: pytest.TempPathFactory
+    packaged: list[ContainerImage], shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Upstream]:
     """Run a registry with a MySQL, a Traefik, and the Python of our own packages."""
     folder = tmp_path_factory.mktemp("registry")
@@ -102,7 +105,7 @@ def upstream(
     host = f"127.0.0.1:{port}"
     process = _serve(folder, port)
     try:
-        python = next((_SHARED / "containers").glob("python-packages-*/image.tar"))
+        python = next((shared / "containers").glob("python-packages-*/image.tar"))
         ids = {"python": json.loads((python.parent / "image.json").read_text("utf-8"))["image_id"]}
         _push(python, f"{host}/library/python:3.13-slim")
         for name, tag, version in (("mysql", "8.4", "8.4.7-1.el9"), ("traefik", "v3.7", "v3.7.2")):
@@ -196,10 +199,10 @@ def test_an_unreachable_registry_is_refused(lock_file: Path, tmp_path: Path) -> 
 
 
 def test_auto_falls_to_packages_and_remembers(
-    lock_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    lock_file: Path, shared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache/containers").symlink_to(_copy_of_shared(tmp_path))
+    (tmp_path / "cache/containers").symlink_to(_without_memory(shared, tmp_path))
     closed = f"127.0.0.1:{_free_port()}"
     for expected in (1, 0):
         found = resolve_containers(
@@ -211,11 +214,11 @@ def test_auto_falls_to_packages_and_remembers(
         assert said.count("connection refused") == expected
 
 
-def _copy_of_shared(folder: Path) -> Path:
+def _without_memory(shared: Path, folder: Path) -> Path:
     """Have what is in the shared cache without what it remembers."""
     copy = folder / "containers"
     copy.mkdir()
-    for entry in (_SHARED / "containers").glob("*-packages-*"):
+    for entry in (shared / "containers").glob("*-packages-*"):
         (copy / entry.name).symlink_to(entry)
     return copy
 

@@ -38,3 +38,16 @@ def environment_data(**changes: Any) -> dict[str, Any]:
 def environment_text(**changes: Any) -> str:
     """Return such an environment as JSON."""
     return json.dumps(environment_data(**changes))
+
+
+# The lines of a dump by mysqldump.
+DUMP = rb"""-- MySQL dump
+CREATE TABLE `alembic_version` (
+INSERT INTO `alembic_version` VALUES ('dc11669786a5');
+CREATE TABLE `tags` (
+INSERT INTO `tags` VALUES ('a','x),(y'),('b','it\'s ),( \\'),('c',''),('d',NULL),('e',0xFF);
+INSERT INTO `tags` VALUES ('f','line\nbreak');
+CREATE TABLE `empty` (
+/*!50003 CREATE*/ /*!50017 DEFINER=`mlflow`@`%`*/ /*!50003 TRIGGER `t` BEFORE UPDATE ON `tags`
+-- Dump completed on 2026-11-23  8:00:00
+""".splitlines(keepends=True)

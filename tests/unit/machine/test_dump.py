@@ -7,22 +7,13 @@ import pytest
 from mlflow_bakery_machine import dump
 from mlflow_bakery_machine.files import MachineError
 
-LINES = rb"""-- MySQL dump
-CREATE TABLE `alembic_version` (
-INSERT INTO `alembic_version` VALUES ('dc11669786a5');
-CREATE TABLE `tags` (
-INSERT INTO `tags` VALUES ('a','x),(y'),('b','it\'s ),( \\'),('c',''),('d',NULL),('e',0xFF);
-INSERT INTO `tags` VALUES ('f','line\nbreak');
-CREATE TABLE `empty` (
-/*!50003 CREATE*/ /*!50017 DEFINER=`mlflow`@`%`*/ /*!50003 TRIGGER `t` BEFORE UPDATE ON `tags`
--- Dump completed on 2026-11-23  8:00:00
-""".splitlines(keepends=True)
+from tests.unit.machine.samples import DUMP
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[Path, dump.Contents]:
     path = tmp_path / "x.sql.gz"
-    return path, dump.write(LINES, path)
+    return path, dump.write(DUMP, path)
 
 
 def test_rows_are_counted_whatever_is_in_the_values(written: tuple[Path, dump.Contents]) -> None:
@@ -30,12 +21,12 @@ def test_rows_are_counted_whatever_is_in_the_values(written: tuple[Path, dump.Co
     assert contents.rows == {"alembic_version": 1, "tags": 6, "empty": 0}
     assert contents.revision == "dc11669786a5"
     assert contents.whole
-    assert contents.size == sum(map(len, LINES))
+    assert contents.size == sum(map(len, DUMP))
 
 
 def test_what_is_written_is_what_was_given(written: tuple[Path, dump.Contents]) -> None:
     path = written[0]
-    assert gzip.decompress(path.read_bytes()) == b"".join(LINES)
+    assert gzip.decompress(path.read_bytes()) == b"".join(DUMP)
     assert path.stat().st_mode & 0o777 == 0o600
     size, end = dump.unpacked_end(path)
     assert size == written[1].size
@@ -44,13 +35,13 @@ def test_what_is_written_is_what_was_given(written: tuple[Path, dump.Contents]) 
 
 def test_the_same_dump_makes_the_same_file(written: tuple[Path, dump.Contents]) -> None:
     other = written[0].with_name("other.sql.gz")
-    dump.write(LINES, other)
+    dump.write(DUMP, other)
     assert dump.measure(other) == dump.measure(written[0])
 
 
 def test_a_dump_without_its_last_line_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.sql.gz"
-    assert not dump.write(LINES[:-1], path).whole
+    assert not dump.write(DUMP[:-1], path).whole
     assert not dump.is_whole(dump.unpacked_end(path)[1])
     assert not dump.is_whole(b"")
 
@@ -66,7 +57,7 @@ def test_triggers_are_read_without_their_maker(written: tuple[Path, dump.Content
     lines = list(dump.read(written[0]))
     assert not any(b"DEFINER" in line for line in lines)
     assert [line for line in lines if b"TRIGGER" not in line] == [
-        line for line in LINES if b"TRIGGER" not in line
+        line for line in DUMP if b"TRIGGER" not in line
     ]
 
 

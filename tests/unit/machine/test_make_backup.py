@@ -11,9 +11,8 @@ from mlflow_bakery_machine import backup, backup_tool, containers, dump, files
 from mlflow_bakery_machine.backup import Places
 from mlflow_bakery_machine.files import MachineError
 
-from tests.unit.machine.samples import IMAGES, environment_text
+from tests.unit.machine.samples import DUMP, IMAGES, environment_text
 from tests.unit.machine.test_catalogue import manifest
-from tests.unit.machine.test_dump import LINES
 
 
 class Blob:
@@ -47,7 +46,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     (tmp_path / "images.json").write_text(json.dumps(IMAGES))
     target = {"mlflow": "3.17.2", "revision": "dc11669786a5", "ancestors": []}
     (tmp_path / "schema.json").write_text(json.dumps(target))
-    dumps(tmp_path, monkeypatch, LINES)
+    dumps(tmp_path, monkeypatch, DUMP)
     return made
 
 
@@ -93,9 +92,9 @@ def test_a_backup_that_cannot_be_copied_fails_and_is_copied_the_next_time(
 @pytest.mark.parametrize(
     ("lines", "code", "said"),
     [
-        (LINES[:-1], 0, "lost connection"),
-        (LINES, 2, "lost connection"),
-        ([b"CREATE TABLE `a` (\n", LINES[-1]], 0, "no MLflow in it"),
+        (DUMP[:-1], 0, "lost connection"),
+        (DUMP, 2, "lost connection"),
+        ([b"CREATE TABLE `a` (\n", DUMP[-1]], 0, "no MLflow in it"),
     ],
     ids=["no last line", "failed", "empty"],
 )
