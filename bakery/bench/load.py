@@ -20,6 +20,7 @@ from bakery.bench.measure import Measure
 from bakery.checks import door
 from bakery.deploy import deploy
 from bakery.errors import BakeryError
+from bakery.log import note
 from bakery.run import environment
 from bakery.settings import Settings
 from bakery.targets.base import Server
@@ -76,6 +77,7 @@ def memory_and_size(settings: Settings, runs: int) -> list[Measure]:
     """Row (e): PSS of each container and of the whole machine at rest, and the image's size."""
     server = _deployed(settings)
     manifest = bake(settings)
+    _tell_of_limits(server)
     taken: dict[str, list[float]] = {}
     for _ in range(runs):
         time.sleep(_IDLE_SECONDS)
@@ -95,6 +97,13 @@ def memory_and_size(settings: Settings, runs: int) -> list[Measure]:
 
 def _deployed(settings: Settings) -> Server:
     return deploy(settings, image=bake(settings).id)
+
+
+def _tell_of_limits(server: Server) -> None:
+    """Say so where the containers' memory limits are not held: Docker drops them silently."""
+    controllers = ssh.command(server.ssh, ["cat", "/sys/fs/cgroup/cgroup.controllers"]).stdout
+    if "memory" not in controllers.split():
+        note("containers' memory limits are not enforced: this host delegates no controller")
 
 
 def _pss(server: Server) -> dict[str, float]:

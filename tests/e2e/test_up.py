@@ -75,6 +75,10 @@ def test_up_log_destroy_and_up_again(
     assert as_a_user(bakery, client_python, READ_A_RUN, run_id) == "0.5 0.25 kept"
 
 
+def test_the_same_again_bakes_nothing(server: Bakery) -> None:
+    assert "nothing to bake" in server.ok("bake", "--base", "debian-13").err
+
+
 def test_the_password_is_where_it_is_said_to_be(server: Bakery) -> None:
     password = json.loads((server.folder / "secrets.json").read_text())["password"]
     assert server.client()["MLFLOW_TRACKING_PASSWORD"] == password

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,20 +13,24 @@ from bakery.checks.result import CheckFailed
 ADDRESS = "127.66.0.9"
 
 
-def everything_else() -> set[int]:
-    """Return what listens on all addresses of this host."""
-    return set(ports.open_ports("127.66.0.10"))
+def listening() -> set[int]:
+    """Return the ports on which something of this host listens, by the kernel's own list."""
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
 
 
 def test_a_planted_listener_is_found_among_all_ports() -> None:
     with socket.create_server((ADDRESS, 0)) as planted:
         port = planted.getsockname()[1]
-        started = time.monotonic()
+        known = listening()
         found = ports.open_ports(ADDRESS)
-        seconds = time.monotonic() - started
+        known |= listening()
     assert port in found
-    assert set(found) - {port} <= everything_else()
-    assert seconds < 15
+    assert set(found) <= known
     assert port not in ports.open_ports(ADDRESS, [port])
 
 

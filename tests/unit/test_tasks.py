@@ -113,6 +113,15 @@ def test_a_bad_file(
     assert not state.exists()
 
 
+@pytest.mark.parametrize("words", [("bake", "--base", "debian-13"), ("up",)])
+def test_without_root_nothing_is_made(
+    inv: Inv, state: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "root" in refused(inv(*words))
+    assert not state.exists()
+
+
 WORDS = [
     (["stauts"], "there is no verb stauts", "did you mean status?"),
     (["--help", "deplyo"], "there is no verb deplyo", "did you mean deploy?"),
