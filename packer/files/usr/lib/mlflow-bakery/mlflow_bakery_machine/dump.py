@@ -62,7 +62,8 @@ def write(lines: Iterable[bytes], path: Path) -> Contents:
     contents = Contents()
     descriptor = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as raw:
-        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=_LEVEL) as packed:
+        # Without a name and a time in it, the same dump is the same file.
+        with gzip.GzipFile("", "wb", fileobj=raw, compresslevel=_LEVEL, mtime=0) as packed:
             for line in lines:
                 contents.see(line)
                 packed.write(line)
