@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bakery import disk, machine, network, packer, pool, ssh
+from bakery import disk, machine, network, packer, pool, signals, ssh
 from bakery.bases import Base, resolve_base
 from bakery.containers import ContainerImage
 from bakery.drivers.base import Driver, MachineSpec
@@ -151,9 +151,10 @@ def _workplace(state: Path, *, keep: bool) -> Iterator[Place]:
             yield place
             failed = False
         finally:
-            if not (failed and keep):
-                network.take_down(name)
-                shutil.rmtree(folder, ignore_errors=True)
+            with signals.held_back():
+                if not (failed and keep):
+                    network.take_down(name)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _spec(state: Path, folder: Path, name: str) -> MachineSpec:
@@ -195,11 +196,12 @@ def _machine(
         yield driver, spec
         failed = False
     finally:
-        if failed and keep:
-            note(f"kept, as asked: ssh {' '.join(access.options)} {access.user}@{access.host}")
-        elif failed:
-            driver.stop(spec, seconds=10)
-            spec.disk.unlink(missing_ok=True)
+        with signals.held_back():
+            if failed and keep:
+                note(f"kept, as asked: ssh {' '.join(access.options)} {access.user}@{access.host}")
+            elif failed:
+                driver.stop(spec, seconds=10)
+                spec.disk.unlink(missing_ok=True)
 
 
 def build_access(folder: Path, host: str) -> SshAccess:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bakery import environment, rotate, targets, training
+from bakery import environment, rotate, signals, targets, training
 from bakery import replace as replacement
 from bakery import resize as resizing
 from bakery import rollback as rolling_back
@@ -56,9 +56,10 @@ def _nothing_half_made(target: Target) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if target.deployment.generation is None:
-            for failure in target.destroy(with_data=False):
-                warn(f"left behind: {failure}")
+        with signals.held_back():
+            if target.deployment.generation is None:
+                for failure in target.destroy(with_data=False):
+                    warn(f"left behind: {failure}")
         raise
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from bakery import signals
 from bakery.disk import attached
 from bakery.errors import InputError
 from bakery.run import need, run
@@ -88,8 +89,9 @@ def _use(state: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_SH)
         yield
     finally:
-        _unmount_unless_used(state, lock)
-        os.close(lock)
+        with signals.held_back():
+            _unmount_unless_used(state, lock)
+            os.close(lock)
 
 
 def _unmount_unless_used(state: Path, lock: int) -> None:

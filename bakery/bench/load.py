@@ -101,7 +101,7 @@ def _deployed(settings: Settings) -> Server:
 
 def _tell_of_limits(server: Server) -> None:
     """Say so where the containers' memory limits are not held: Docker drops them silently."""
-    controllers = ssh.command(server.ssh, ["cat", "/sys/fs/cgroup/cgroup.controllers"]).stdout
+    controllers = ssh.command(server.login, ["cat", "/sys/fs/cgroup/cgroup.controllers"]).stdout
     if "memory" not in controllers.split():
         note("containers' memory limits are not enforced: this host delegates no controller")
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bakery import signals
 from bakery.drivers import nspawn_disks
 from bakery.drivers.base import MachineSpec
 from bakery.errors import BakeryError, InputError
@@ -68,8 +69,9 @@ class Nspawn:
             _check_started(spec)
         except BaseException:
             # Interrupted between the launch and the supervisor's first line: it is on its way.
-            _wait(lambda: _process(spec) is not None, _ON_ITS_WAY_SECONDS, spec)
-            self.stop(spec, seconds=0)
+            with signals.held_back():
+                _wait(lambda: _process(spec) is not None, _ON_ITS_WAY_SECONDS, spec)
+                self.stop(spec, seconds=0)
             raise
 
     def stop(self, spec: MachineSpec, *, seconds: float = 60) -> None:
