@@ -379,8 +379,8 @@ def destroy(
     destroy_server(found, with_data=with_data)
 
 
-@verb(json="print it as JSON", rows="which rows: a,b,c,d,e", runs="how often each")
-def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e", runs: str = "3") -> None:
+@verb(json="print it as JSON", rows="which rows: a,b,c,d,e,f", runs="how often each")
+def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e,f", runs: str = "3") -> None:
     """The performance table."""
     from bakery.bench import bench as measure
 

@@ -8,6 +8,7 @@ from bakery import pool
 from bakery.bake import bake
 from bakery.bench.load import memory_and_size, request_rates
 from bakery.bench.measure import Measure, print_json, print_table
+from bakery.bench.replacement import replacements
 from bakery.bench.start import bakes, machine_starts, unbaked
 from bakery.deploy import destroy
 from bakery.errors import InputError
@@ -24,6 +25,7 @@ _ROWS = {
     "c": ("Bakes", bakes),
     "d": ("Requests through the front door and past it", request_rates),
     "e": ("Idle memory and size", memory_and_size),
+    "f": ("Replacement of the machine under its clients", replacements),
 }
 
 

@@ -1,61 +1,15 @@
 """Clients that go on while the server is replaced: what they were told, how long they waited."""
 
-import json
-import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 
 import requests
 from requests.auth import HTTPBasicAuth
 
-from bakery.checks.client import client_python
 from tests.e2e.bakery import Bakery
-
-_LOG = """
-import sys, threading, time, json, mlflow
-ended = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-longest = count = 0
-with mlflow.start_run() as run:
-    while not ended.is_set():
-        began = time.monotonic()
-        mlflow.log_metric("tick", count, step=count)
-        if not count:
-            print("begun", flush=True)
-        longest, count = max(longest, time.monotonic() - began) if count else 0, count + 1
-        time.sleep(max(0, began + 0.1 - time.monotonic()))
-history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "tick")
-there = sorted(int(one.value) for one in history)
-print(json.dumps({"logged": count, "there": there == list(range(count)), "longest": longest}))
-"""
-
-
-@contextmanager
-def logging(bakery: Bakery, state: Path) -> Iterator[dict[str, float]]:
-    """Log a metric every 100 ms with the MLflow client and its default retries meanwhile.
-
-    Gives what came of it, afterwards: how many were logged, whether all are there, and how many
-    seconds the longest call took.
-    """
-    python = client_python(state.absolute() / "cache")
-    environment = {**bakery.environment, **bakery.client(), "GIT_PYTHON_REFRESH": "quiet"}
-    with subprocess.Popen(
-        [python, "-c", _LOG], env=environment, cwd=state, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n", process.communicate()
-        found: dict[str, float] = {}
-        yield found
-        out, err = process.communicate("", timeout=180)
-    assert process.returncode == 0, err
-    found.update(json.loads(out.splitlines()[-1]))
 
 
 @dataclass

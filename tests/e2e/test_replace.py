@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from bakery import pool
+from bakery.bench.clients import logging
 from bakery.disk import attached, root_partition
 from bakery.errors import BakeryError
 from bakery.manifest import Catalogue
 from bakery.settings import Settings
 from bakery.targets import local
 from tests.e2e.bakery import Bakery, until
-from tests.e2e.clients import Probe, logging
+from tests.e2e.clients import Probe
 
 READY_SECONDS = "25"
 """Of a bad image; on a machine with nothing else to do a good one takes five."""
@@ -232,11 +233,11 @@ def test_clients_see_no_error_while_the_server_is_replaced(
     deployed: Bakery, image: str, state: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Neither forth nor back, and nothing that they were told is gone."""
-    with Probe(deployed) as probe, logging(deployed, state) as client:
+    cache = state.absolute() / "cache"
+    with Probe(deployed) as probe, logging(deployed.client(), cache) as client:
         deployed.ok("deploy", "--image", image, "--replace")
         deployed.ok("rollback")
-    assert client["there"], client
-    assert client["logged"] > 50, client
+    assert client.logged > 50
     assert probe.missing() == []
     assert len(probe.told) > 50
     assert probe.answers["503"] > 0
@@ -244,7 +245,7 @@ def test_clients_see_no_error_while_the_server_is_replaced(
     # Told to come again, or that nobody listens: nothing hangs, nobody is refused for good.
     others = set(probe.answers) - {"200", "502", "503", "ConnectionError"}
     assert others == set(), probe.answers
-    said = f"longest call {client['longest']:.1f} s, away {probe.away:.1f} s, {probe.answers}"
+    said = f"longest call {client.seconds:.1f} s, away {probe.away:.1f} s, {probe.answers}"
     record_property("case", said)
     converged(deployed)
 
