@@ -2,13 +2,17 @@
 
 import json
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
 
 from bakery import bench
-from bakery.bench import load, measure, start
+from bakery.bench import clients, load, measure, start
+from bakery.checks import door
 from bakery.errors import BakeryError, InputError
 from bakery.settings import Settings
 from tests.unit.checks_server import Front, serving
@@ -84,3 +88,22 @@ def test_a_deployment_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="would destroy it"):
         bench.bench(settings, rows=["a"], runs=1, as_json=False)
     assert facts.exists()
+
+
+def test_a_break_is_as_long_as_nobody_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = threading.Event()
+
+    def ask(*_: object, **__: object) -> object:
+        if away.is_set():
+            raise requests.ConnectionError
+        return SimpleNamespace(status_code=200)
+
+    monkeypatch.setattr(door, "ask", ask)
+    monkeypatch.setattr(door, "front", lambda _: SimpleNamespace(login=None))
+    server: Any = SimpleNamespace(as_client=None)
+    with clients.asking(server) as found:
+        away.set()
+        time.sleep(0.3)  # what is measured
+        away.clear()
+        time.sleep(0.1)
+    assert 0.25 < found.seconds < 3

@@ -121,6 +121,17 @@ def test_a_standby_waits_for_mlflow_s_imports(machine: Machine, places: Places) 
         duty.wait(places)
 
 
+def test_a_program_is_read_in_whichever_layer_it_is(machine: Machine, tmp_path: Path) -> None:
+    program = tmp_path / "lower" / "usr" / "sbin" / "mysqld"
+    program.parent.mkdir(parents=True)
+    program.write_bytes(b"x" * (3 << 20))
+    machine.says["docker image"] = (0, f"{tmp_path / 'upper'}:{tmp_path / 'lower'}\n")
+    duty._read_ahead("image", "usr/sbin/mysqld")
+    machine.says["docker image"] = (1, "no such image\n")
+    duty._read_ahead("image", "usr/sbin/mysqld")
+    assert len(machine.ran) == 2
+
+
 def test_the_mark_is_what_the_entry_says() -> None:
     entry = Path(__file__).parents[3] / "compose" / "mlflow" / "entry.py"
     assert duty._IMPORTED in entry.read_text()
