@@ -112,10 +112,10 @@ def test_what_cannot_be_counted_in_time_is_left_out(
 
 
 def test_a_standby_waits_for_mlflow_s_imports(machine: Machine, places: Places) -> None:
-    machine.says["docker inspect"] = (0, "0\n")
+    machine.says["docker inspect"] = (0, "0 2026-11-26T13:00:00Z\n")
     machine.says["docker logs"] = (0, "waiting for the migration\n")
     duty.wait(places)
-    machine.says["docker inspect"] = (0, "2\n")
+    machine.says["docker inspect"] = (0, "2 2026-11-26T13:00:00Z\n")
     machine.says["docker logs"] = (0, "ImportError: no module\n")
     with pytest.raises(MachineError, match="MLflow does not start: ImportError"):
         duty.wait(places)

@@ -49,12 +49,8 @@ def wait(places: Places) -> None:
     del places
     deadline = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < deadline:
-        done = _run(["docker", "inspect", "--format", "{{.RestartCount}}", _MLFLOW])
-        log = _run(["docker", "logs", "--tail", "20", _MLFLOW])
-        if _IMPORTED in log.stdout:
+        if _has_imported():
             return
-        if done.returncode == 0 and int(done.stdout) > 1:
-            raise MachineError("MLflow does not start: {}".format(log.stdout.strip()))
         time.sleep(0.2)
 
 
@@ -105,6 +101,24 @@ def quiesce(places: Places) -> Dict[str, int]:
     if device is not None:
         raise MachineError("{} is still mounted from {}".format(places.data, device))
     return counted
+
+
+def _has_imported() -> bool:
+    """Return whether MLflow says so; a machine that was kept has the log of its earlier life, too.
+
+    Raises:
+        MachineError: It was started again and again.
+    """
+    words = ["docker", "inspect", "--format", "{{.RestartCount}} {{.State.StartedAt}}", _MLFLOW]
+    done = _run(words)
+    if done.returncode != 0:
+        return False
+    restarts, started = done.stdout.split()
+    log = _run(["docker", "logs", "--tail", "20", "--since", started, _MLFLOW]).stdout
+    if _IMPORTED not in log and int(restarts) > 1:
+        last = _run(["docker", "logs", "--tail", "20", _MLFLOW]).stdout
+        raise MachineError("MLflow does not start: {}".format(last.strip()))
+    return _IMPORTED in log
 
 
 def _read_ahead(image: str, program: str) -> None:
