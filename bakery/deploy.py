@@ -217,7 +217,7 @@ def _start_again(target: Target) -> None:
     current = target.deployment.generation
     if current is None:
         return
-    if target.running(current):
+    if replacement.serves(target, current):
         note(f"nothing to do: generation {current.number} serves {current.image}")
         return
     replacement.serve(target, current)

@@ -16,6 +16,8 @@ from bakery.network import MANAGEMENT
 from bakery.state import Event, Generation, Pending, Step, whoever
 from bakery.targets.base import Target
 
+_SERVES_SECONDS = 3
+
 
 def replace(target: Target, image: Manifest) -> None:
     """Serve from a new generation; one that does not become ready gives way to the old one.
@@ -64,8 +66,11 @@ def recover(target: Target) -> None:
     number = pending.generation.number
     warn(f"a {pending.action} was cut off: generation {number}, step {pending.step}")
     if pending.step == "admit":
-        serve(target, pending.generation)
-        _finish(target, pending)
+        try:
+            serve(target, pending.generation)
+        finally:
+            # It counts, whether it serves or not: the way back is `rollback`.
+            _finish(target, pending)
     else:
         _undo(target, pending, "cut off")
 
@@ -83,6 +88,17 @@ def serve(target: Target, generation: Generation) -> None:
         target.activate(generation)
     wait_ready(target, generation)
     _admit(target, generation)
+
+
+def serves(target: Target, generation: Generation) -> bool:
+    """Return whether a generation serves clients right now."""
+    if not target.running(generation):
+        return False
+    try:
+        checks.wait_ready(target.server(generation).as_client, deadline=_SERVES_SECONDS)
+    except BakeryError:
+        return False
+    return True
 
 
 def wait_ready(target: Target, generation: Generation) -> None:
@@ -117,6 +133,8 @@ def carry_out(target: Target, pending: Pending) -> None:
     _commit(target, pending)
     _admit(target, pending.generation)
     _finish(target, pending)
+    if pending.action == "rollback" or target.secrets.previous_storage_key:
+        rotate.apply(target, pending.generation)
 
 
 def _stand_by(target: Target, pending: Pending) -> Pending:
@@ -234,8 +252,6 @@ def _finish(target: Target, pending: Pending) -> None:
         with step(f"Stop generation {before.number}"):
             target.retire(before)
     _end(target, pending, "serving")
-    if pending.action == "rollback" or target.secrets.previous_storage_key:
-        rotate.apply(target, pending.generation)
 
 
 def _end(target: Target, pending: Pending, outcome: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bakery import checks, deploy, duty, rotate, targets
+from bakery import replace as replacement
 from bakery.environment import digest
 from bakery.errors import BakeryError, InputError
 from bakery.manifest import Catalogue, Manifest
@@ -177,6 +178,9 @@ def target(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) 
         yield fake
 
     def wait_ready(server: Any, *, deadline: float) -> float:
+        if deadline == replacement._SERVES_SECONDS:
+            fake._do(f"serves {server.number}")
+            return 0
         assert deadline == settings.ready_seconds
         fake._do(f"ready {server.number}")
         return 0
@@ -275,7 +279,7 @@ def test_nothing_to_do(
     deploy.deploy(settings)
     target.done.clear()
     deploy.deploy(settings)
-    assert target.done == ALL_STEPS[:4]
+    assert target.done == [*ALL_STEPS[:4], "serves 1"]
     assert "nothing to do: generation 1 serves new" in capsys.readouterr().err
 
 

@@ -195,7 +195,7 @@ class Target:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def wait_ready(server: Any, *, deadline: float) -> None:
-        assert deadline == 1
+        assert deadline in {1, 3}
         world = server.target.world
         server.target.act()
         as_client = not hasattr(server, "checked")
@@ -243,7 +243,7 @@ def converged(there: World) -> None:
     replace.recover(target)
     current = there.state.generation
     assert current is not None
-    if current.number not in there.running:
+    if not replace.serves(target, current):
         replace.serve(target, current)
     assert there.client()
     assert there.leads_to == there.holder == current.number
@@ -299,6 +299,31 @@ def test_a_first_deploy_killed_anywhere_is_undone_or_serves() -> None:
             assert there.machines == {}
             assert there.told == []
             attempt(Target(there), image)
+        converged(there)
+
+
+def test_one_that_breaks_once_it_counts_can_be_rolled_back() -> None:
+    there, image = world()
+    attempt_ends = Target(there)
+    attempt_ends.admit = lambda _: (_ for _ in ()).throw(KilledError)  # type: ignore[method-assign]
+    with contextlib.suppress(KilledError):
+        attempt(attempt_ends, image)
+    assert there.state.pending is not None
+    assert there.state.pending.step == "admit"
+    there.broken.add(2)
+    with pytest.raises(BakeryError, match="not ready"):
+        replace.recover(Target(there))  # type: ignore[arg-type]
+    rollback.roll_back(Target(there))  # type: ignore[arg-type]
+    converged(there)
+    assert there.leads_to == 1
+
+
+def test_a_start_that_is_killed_is_begun_anew() -> None:
+    for fatal in range(1, 12):
+        there, _ = world()
+        there.reboot_of_the_host()
+        with contextlib.suppress(KilledError):
+            replace.serve(Target(there, fatal), there.machines[1])  # type: ignore[arg-type]
         converged(there)
 
 
