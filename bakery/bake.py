@@ -5,6 +5,8 @@ from pathlib import Path
 
 from bakery import bake_local, packer, ssh
 from bakery.azure import bake as azure_bake
+from bakery.azure import recipe as azure_recipe
+from bakery.bases import DEFAULT_BASE
 from bakery.containers import resolve_containers
 from bakery.drivers.nspawn import Nspawn
 from bakery.errors import InputError
@@ -63,12 +65,20 @@ def render_only(settings: Settings, folder: Path) -> None:
     mark = folder / "build-user-data.yaml"
     if folder.exists() and any(folder.iterdir()) and not mark.exists():
         raise InputError(f"{folder} is not empty", hint="name a folder that is not there yet")
-    base = settings.base or "ubuntu-20.04"
-    access = bake_local.build_access(folder, "192.0.2.2")
-    ssh.make_key(access.key)
-    inputs = Inputs(base=base, archives={}, images_json="{}\n", ssh=access)
+    inputs = _example(settings, folder)
     _packer, version = packer.find_packer()
     write_recipe(folder / "packer", inputs, version)
     public = "ssh-ed25519 KEY mlflow-bakery"
     text = render("cloud-init/build-user-data.yaml.j2", public_key=public)
     write_atomically(mark, text, mode=0o644)
+
+
+def _example(settings: Settings, folder: Path) -> Inputs:
+    base = settings.base or DEFAULT_BASE
+    nothing: dict[str, Path] = {}
+    if settings.target == "azure":
+        source = azure_recipe.example(settings, base)
+        return Inputs(base, nothing, "{}\n", source="azure-arm", target="azure", azure=source)
+    access = bake_local.build_access(folder, "192.0.2.2")
+    ssh.make_key(access.key)
+    return Inputs(base, nothing, "{}\n", ssh=access)

@@ -57,8 +57,8 @@ def show_findings(found: Sequence[Finding], *, as_json: bool) -> None:
     print_table(table)
     missing = [one.name for one in found if not one.ok]
     for one in found:
-        if one.ok and one.fix:
-            note(f"{one.name}: {one.fix}")
+        if one.note:
+            note(f"{one.name}: {one.note}")
     note(f"missing: {', '.join(missing)}" if missing else "everything is there")
 
 

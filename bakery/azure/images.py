@@ -37,8 +37,10 @@ class AzureShelf:
 
     def images(self) -> list[Image]:
         """Return every version of ours, oldest first, with the machines made from it."""
-        users = list(self._users())
-        return [self._image(one, users) for one in self._gallery.images()]
+        found = self._gallery.images()
+        # Not asked of a fresh subscription, which knows no machines yet.
+        users = list(self._users()) if found else []
+        return [self._image(one, users) for one in found]
 
     def leftovers(self) -> list[Doomed]:
         """Return temporary resource groups that no bake can still be using."""

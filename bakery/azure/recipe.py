@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from bakery.azure.marketplace import Urn
-from bakery.azure.names import subscription
+from bakery.azure.gallery import definition
+from bakery.azure.marketplace import Urn, urn
+from bakery.azure.names import OWNER, OWNER_TAG, subscription
 from bakery.azure.settings import words
 from bakery.errors import InputError
 from bakery.recipe import AzureArm
@@ -18,6 +19,7 @@ from bakery.settings import Settings
 _CLOUDS = {"public": "Public", "china": "China", "usgov": "USGovernment"}
 # The disk of Canonical's images; a smaller one is refused.
 _LEAST_GIB = 30
+_NO_SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 _PRINCIPAL = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID")
 _GITHUB = ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL")
 
@@ -61,7 +63,7 @@ def packer_login(settings: Settings) -> PackerLogin:
 
 
 def azure_arm(
-    settings: Settings, login: PackerLogin, urn: Urn, places: Places, *, size: str
+    settings: Settings, login: PackerLogin, found: Urn, places: Places, *, size: str
 ) -> AzureArm:
     """Return what the azure-arm source is rendered from."""
     own = settings.azure_base_url
@@ -76,12 +78,25 @@ def azure_arm(
         allowed=allowed(settings),
         size=size,
         disk_gib=disk_gib(settings),
-        urn=urn,
+        urn=found,
         resource_group=settings.azure_resource_group,
         gallery=settings.azure_gallery,
         definition=places.definition,
         version=places.version,
     )
+
+
+def example(settings: Settings, base: str) -> AzureArm:
+    """Return what the source is rendered from without asking Azure, only to be looked at."""
+    place = Places("mlflow-bakery-tmp-EXAMPLE", {OWNER_TAG: OWNER}, definition(base), "1.0.0")
+    known = settings.model_copy(
+        update={
+            "azure_subscription": settings.azure_subscription or _NO_SUBSCRIPTION,
+            "azure_ssh_sources": settings.azure_ssh_sources or "192.0.2.1/32",
+        }
+    )
+    size = words(settings.azure_vm_sizes)[0]
+    return azure_arm(known, packer_login(settings), urn(base), place, size=size)
 
 
 def disk_gib(settings: Settings) -> int:

@@ -142,7 +142,7 @@ def _size(settings: Settings) -> Iterator[Finding]:
 def _base(settings: Settings) -> Iterator[Finding]:
     found = marketplace.published(settings, Clients(settings))
     name = marketplace.base_name(settings)
-    yield Finding("base", ":".join(found), fix=marketplace.OUT_OF_SUPPORT.get(name, ""))
+    yield Finding("base", ":".join(found), note=marketplace.OUT_OF_SUPPORT.get(name, ""))
 
 
 def _account(settings: Settings) -> Iterator[Finding]:

@@ -11,4 +11,6 @@ class Finding:
     detail: str
     ok: bool = True
     fix: str = ""
-    """The command or setting that mends it; a hint where it is no fault."""
+    """The command or setting that mends it, when it is not."""
+    note: str = ""
+    """What one should know though it is no fault."""

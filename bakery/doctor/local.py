@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 # What a first bake and a deployment take.
 _NEEDED_GIB = 12
+# With the caches filled.
+_NEEDED_AGAIN_GIB = 8
 _TOOLS = {
     "systemd-nspawn": ("systemd-container", "boots machines"),
     "ip": ("iproute2", "makes their network"),
@@ -76,7 +78,7 @@ def _driver(_settings: Settings) -> Iterator[Finding]:
 
 
 def _acceleration(settings: Settings) -> Iterator[Finding]:
-    """Tell whether KVM runs a machine here: a device that opens proves nothing."""
+    """Tell whether QEMU takes KVM here; a kernel under it may still not run."""
     remembered = settings.state_dir.absolute() / "cache" / "kvm"
     if not remembered.exists():
         works = kvm_works()
@@ -84,12 +86,13 @@ def _acceleration(settings: Settings) -> Iterator[Finding]:
             remembered.write_text("yes" if works else "no", encoding="ascii")
     else:
         works = remembered.read_text(encoding="ascii") == "yes"
-    text = "KVM runs machines" if works else "no KVM; nspawn, which is used, needs none"
-    yield Finding("acceleration", text, fix="" if works else f"to look again: rm {remembered}")
+    text = "QEMU takes KVM" if works else "no KVM"
+    text += "; nspawn, which runs the machines, needs none"
+    yield Finding("acceleration", text, note="" if works else f"to look again: rm {remembered}")
 
 
 def kvm_works(device: Path = Path("/dev/kvm")) -> bool:
-    """Try whether QEMU can run a machine under KVM for a moment."""
+    """Try whether QEMU starts with KVM; that a device opens proves even less."""
     qemu = shutil.which("qemu-system-x86_64")
     if qemu is None or not os.access(device, os.R_OK | os.W_OK):
         return False
@@ -105,13 +108,14 @@ def kvm_works(device: Path = Path("/dev/kvm")) -> bool:
 
 def _space(settings: Settings) -> Iterator[Finding]:
     folder = settings.state_dir.absolute()
+    needed = _NEEDED_AGAIN_GIB if (folder / "cache" / "containers").exists() else _NEEDED_GIB
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     yield Finding(
         "disk space",
-        f"{free / _GIB:.1f} GiB free in {folder}; a first bake and a server take {_NEEDED_GIB}",
-        ok=free >= _NEEDED_GIB * _GIB,
+        f"{free / _GIB:.1f} GiB free in {folder}; a bake and a server take {needed}",
+        ok=free >= needed * _GIB,
         fix="free some, or set BAKERY_STATE_DIR to a folder on another disk",
     )
 
@@ -143,7 +147,7 @@ def _docker(_settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "Docker",
             "its firewall drops forwarded packets; our rules let the machines' pass",
-            fix="if a machine has no way out: nft list chain ip filter DOCKER-USER",
+            note="if a machine has no way out: nft list chain ip filter DOCKER-USER",
         )
     else:
         yield Finding("Docker", "nothing on this host stands in the way of the machines' network")

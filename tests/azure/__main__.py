@@ -1,13 +1,18 @@
 """Start the fake by hand: `python -m tests.azure`. It prints what to export, then each request."""
 
 import argparse
+import os
 import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
 
 from tests.azure import login
 from tests.azure.fake import Fake, Options, serving
+from tests.azure.machines import NoMachines, Output
+
+PACKER = Path(__file__).parent / "packer" / "bin" / "packer"
 
 
 def exports(fake: Fake, az: Path) -> dict[str, str]:
@@ -19,9 +24,12 @@ def exports(fake: Fake, az: Path) -> dict[str, str]:
         "BAKERY_AZURE_BASE_URL": fake.url,
         "BAKERY_AZURE_AUTHORITY": fake.url,
         "BAKERY_AZURE_CA_BUNDLE": str(fake.ca_file),
+        "BAKERY_AZURE_PRICES_URL": f"{fake.url}/api/retail/prices",
+        "BAKERY_AZURE_SSH_SOURCES": "203.0.113.7",
         "BAKERY_AZURE_POLLING_SECONDS": "0",
         "BAKERY_AZURE_RETRY_SECONDS": "0.01",
-        "PATH": login.path_with(az),
+        # `az` and `packer` of ours, and the Python that they need.
+        "PATH": os.pathsep.join([str(az), str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
 
 
@@ -35,11 +43,16 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
+    machines = NoMachines()
+    # What the check of a bake's candidate waits for; nothing runs here.
+    machines.output = Output(out="candidate ok\n")
     with serving(
         asked.folder, port=asked.port, registered=asked.registered, options=Options(),
-        keep=asked.folder is not None, echo=True,
+        machines=machines, keep=asked.folder is not None, echo=True,
     ) as fake:  # fmt: skip
         az = login.write_az(fake, fake.folder / "bin")
+        (az / "packer").unlink(missing_ok=True)
+        (az / "packer").symlink_to(PACKER)
         for name, value in exports(fake, az).items():
             print(f"export {name}={shlex.quote(value)}")
         print(f"# {fake.url}/_fake/log, Ctrl-C ends it", flush=True)

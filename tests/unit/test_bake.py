@@ -135,6 +135,18 @@ def test_every_file_for_packer_can_be_written_without_root_or_base(
     bake.render_only(load(), tmp_path / "out")
 
 
+def test_the_recipe_for_azure_can_be_written_without_an_account(
+    tmp_path: Path, state: Path
+) -> None:
+    bake.render_only(load(target="azure", base="ubuntu-24.04"), tmp_path / "out")
+    text = (tmp_path / "out" / "packer" / "template.pkr.hcl").read_text()
+    assert 'source "azure-arm" "machine"' in text
+    assert '"ubuntu-24_04-lts"' in text
+    with pytest.raises(InputError, match="debian-13 is not a base on Azure"):
+        bake.render_only(load(target="azure", base="debian-13"), tmp_path / "other")
+    assert not state.exists()
+
+
 def test_files_are_not_written_over_the_user_s(tmp_path: Path) -> None:
     """`--render .` must not take the project's own packer folder for its own."""
     (tmp_path / "packer").mkdir()

@@ -62,7 +62,7 @@ def test_whether_kvm_works_is_tried_once_and_remembered(
     monkeypatch.setattr(local, "kvm_works", works)
     for _ in range(2):
         (found,) = local._acceleration(load())
-        assert found.detail == "KVM runs machines"
+        assert found.detail.startswith("QEMU takes KVM")
     assert len(asked) == 1
 
 
@@ -81,7 +81,7 @@ def test_a_good_subscription(place: Place) -> None:
     assert faults(found) == [], {name: one.detail for name, one in found.items() if not one.ok}
     assert "fake, Enabled" in found["login"].detail
     assert found["base"].detail.endswith("20.04.202505200")
-    assert "Pro" in found["base"].fix
+    assert "Pro" in found["base"].note
     assert place.fake.journal.calls("PUT", "PATCH", "DELETE") == []
 
 
