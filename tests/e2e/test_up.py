@@ -1,5 +1,6 @@
 """The first thing a user does: clone, `./inv up`, log a run, destroy, `up` again."""
 
+import base64
 import json
 import subprocess
 from collections.abc import Callable
@@ -100,6 +101,18 @@ def test_check_passes_and_fails_when_something_is_wrong(server: Bakery) -> None:
     server.ssh("docker start mlflow-traefik-1")
     assert done.code == 1
     assert "checks failed" in done.err
+
+
+def test_the_look_at_a_candidate_passes_a_good_machine_and_no_other(server: Bakery) -> None:
+    """On Azure this script decides whether an image counts."""
+    script = base64.b64encode((PROJECT / "packer" / "check-candidate.sh").read_bytes()).decode()
+    look = f"echo {script} | base64 -d | sudo bash"
+    assert server.ok("ssh", "--command", look).out.splitlines()[-1] == "candidate ok"
+    server.ok("ssh", "--command", "sudo systemd-run --quiet --wait --unit=broken false || true")
+    said = server.run("ssh", "--command", look)
+    assert said.code == 1
+    assert said.out.splitlines()[-1].startswith("candidate failed: units have failed: broken")
+    server.ok("ssh", "--command", "sudo systemctl reset-failed broken")
 
 
 def test_logs_of_every_service(server: Bakery) -> None:
