@@ -12,16 +12,20 @@ from bakery.log import note
 from bakery.render import PROJECT
 
 _QUICK = {"lint": ["tests/lint"], "unit": ["tests/unit"]}
-_INTERRUPTS = "tests/e2e/test_interrupts.py"
-# Two workers, a file at a time.
-_MACHINES = ["-n2", "--dist=loadfile", "--no-loadscope-reorder"]
+_MATRICES = ["tests/e2e/test_interrupts.py", "tests/e2e/test_killed.py"]
+# Two workers; with machines a file at a time, the longest first (tests/conftest.py).
+_TWO = ["-n2"]
+_MACHINES = [*_TWO, "--dist=loadfile", "--no-loadscope-reorder"]
 _SLOW = {
     "slow": [*_MACHINES, "tests/slow"],
     "e2e": [*_MACHINES, "tests/e2e"],
     "browser": ["tests/browser"],
-    "matrix": ["--matrix", "-s", _INTERRUPTS],
+    "matrix": ["--matrix", "-s", *_MATRICES],
 }
-_ALL = [["tests/lint", "tests/unit"], [*_MACHINES, "tests/slow", "tests/e2e", "tests/browser"]]
+_ALL = [
+    [*_TWO, "tests/lint", "tests/unit"],
+    [*_MACHINES, "tests/slow", "tests/e2e", "tests/browser"],
+]
 
 
 def run_suite(only: str) -> int:
@@ -46,5 +50,5 @@ def run_suite(only: str) -> int:
 def _pytest(words: list[str]) -> int:
     # On the terminal of the caller: pytest shows its own progress.
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--durations=10", *words], cwd=PROJECT, check=False
+        [sys.executable, "-m", "pytest", "--durations=25", *words], cwd=PROJECT, check=False
     ).returncode

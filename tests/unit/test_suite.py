@@ -5,6 +5,7 @@ import pytest
 from bakery import suite
 from bakery.errors import InputError
 from bakery.render import PROJECT
+from tests.conftest import LONG
 
 
 @pytest.fixture
@@ -60,3 +61,8 @@ def test_a_failure_ends_it_and_is_its_code(monkeypatch: pytest.MonkeyPatch) -> N
 def test_pytest_s_code_is_handed_on() -> None:
     assert suite._pytest(["--version"]) == 0
     assert suite._pytest(["tests/unit/no-such-file"]) == 4
+
+
+def test_the_files_that_are_put_first_are_there() -> None:
+    there = {path.stem.removeprefix("test_") for path in PROJECT.glob("tests/*/test_*.py")}
+    assert set(LONG) <= there
