@@ -1,5 +1,7 @@
 """Python wheels, locked by hash, as files of a container image."""
 
+import base64
+import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -113,10 +115,26 @@ def install(file: Path, target: Path, *, python: str) -> None:
         hint="is the package index reachable?",
     )
     (target / ".lock").unlink(missing_ok=True)
+    name_no_interpreter(target)
+
+
+def name_no_interpreter(target: Path) -> None:
+    """Let scripts find their Python by PATH: no path of this host is in them, or in a RECORD.
+
+    A RECORD has the hash of each script, so it would differ from one checkout to another.
+    """
+    told: dict[str, str] = {}
     for script in (target / "bin").iterdir():
         content = script.read_bytes()
         if content.startswith(b"#!"):
-            script.write_bytes(_INTERPRETER.sub(b"#!/usr/bin/env python3\n", content))
+            content = _INTERPRETER.sub(b"#!/usr/bin/env python3\n", content)
+            script.write_bytes(content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+            told[f"bin/{script.name}"] = f"sha256={digest},{len(content)}"
+    for record in target.glob("*.dist-info/RECORD"):
+        rows = [line.partition(",") for line in record.read_text("utf-8").splitlines()]
+        lines = [f"{path},{told.get(path, rest)}\n" for path, _, rest in rows]
+        record.write_text("".join(lines), encoding="utf-8")
 
 
 def compile_all(root: Path, folder: str) -> None:

@@ -1,5 +1,6 @@
 """Archives of container images: their form, their bytes, and what decides an image."""
 
+import base64
 import hashlib
 import io
 import json
@@ -20,7 +21,12 @@ from bakery.containers.archive import (
     write_archive,
 )
 from bakery.containers.packages import build_mysql, key, upstream_version
-from bakery.containers.wheels import check_version, locked_version, requirements
+from bakery.containers.wheels import (
+    check_version,
+    locked_version,
+    name_no_interpreter,
+    requirements,
+)
 from bakery.errors import BakeryError, InputError
 from bakery.pins import read_lock, write_lock
 
@@ -194,3 +200,29 @@ def test_another_series_of_mysql_is_refused(
     with pytest.raises(InputError, match=r"MySQL 9\.8\.0 and the lock has 9\.7") as refused:
         build_mysql(replace(read_lock(), mysql_series="9.7"), tmp_path, tmp_path / "log")
     assert "./inv lock" in refused.value.hint
+
+
+def test_wheels_are_the_same_whatever_python_installed_them(tmp_path: Path) -> None:
+    deep = "/bin/sh\n'''exec' /" + "deep/" * 40 + "python \"$0\" \"$@\"\n' '''"
+    for number, interpreter in enumerate(("/a/.venv/bin/python", "/usr/bin/python3", deep)):
+        site = tmp_path / str(number)
+        (site / "bin").mkdir(parents=True)
+        (site / "one-1.dist-info").mkdir()
+        (site / "bin/one").write_text(f"#!{interpreter}\nimport one\n")
+        (site / "bin/native").write_bytes(b"\x7fELF")
+        wrong = f"bin/one,sha256=of{number},{number}\nbin/native,sha256=x,4\n"
+        record = site / "one-1.dist-info/RECORD"
+        record.write_text(f'{wrong}"one/a,b.py",sha256=y,3\none-1.dist-info/RECORD,,\n')
+        name_no_interpreter(site)
+    made = [
+        {path.relative_to(site): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+        for site in sorted(tmp_path.iterdir())
+    ]
+    assert made[0] == made[1] == made[2]
+    script = b"#!/usr/bin/env python3\nimport one\n"
+    assert made[0][Path("bin/one")] == script
+    digest = base64.urlsafe_b64encode(hashlib.sha256(script).digest()).decode().rstrip("=")
+    assert made[0][Path("one-1.dist-info/RECORD")].decode().splitlines() == [
+        f"bin/one,sha256={digest},{len(script)}", "bin/native,sha256=x,4",
+        '"one/a,b.py",sha256=y,3', "one-1.dist-info/RECORD,,",
+    ]  # fmt: skip
