@@ -8,6 +8,7 @@ from invoke import Context, Exit
 from bakery import console, errors, settings, usage
 from bakery.verbs import NAME, number, verb
 from bakery.verbs.account import cost, doctor  # noqa: F401 - invoke finds them here
+from bakery.verbs.deployments import deploy, destroy  # noqa: F401
 from bakery.verbs.images import images, lock, prune, refresh  # noqa: F401 - invoke finds them here
 from bakery.verbs.training import gc, train  # noqa: F401
 
@@ -50,35 +51,6 @@ def bake(
     manifest = bake_image(found, force=force, keep=keep == "on-error")
     if json:
         sys.stdout.write(manifest.model_dump_json(indent=2, by_alias=True) + "\n")
-
-
-@verb(
-    **NAME,
-    image="deploy this image (default: the newest)",
-    replace="make a new generation even if nothing has changed",
-    new_data_disk="begin with an empty data disk when the old one is gone",
-    role="server (default), or training: a second machine with Docker and no server",
-)
-def deploy(
-    context: Context,
-    name: str | None = None,
-    target: str | None = None,
-    image: str | None = None,
-    replace: bool = False,
-    new_data_disk: bool = False,
-    role: str = "server",
-) -> None:
-    """Serve from the newest image; nothing to do when it already does."""
-    from bakery import training
-    from bakery.deploy import deploy as deploy_image
-
-    training.check_role(role)
-    found = settings.load(name=name, target=target)
-    if role == "training":
-        console.show_training(found, training.deploy(found, image=image, replace=replace))
-        return
-    server = deploy_image(found, image=image, replace=replace, new_data_disk=new_data_disk)
-    console.show_access(server)
 
 
 @verb(**NAME, **_BASE)
@@ -362,23 +334,6 @@ def storage(context: Context, name: str | None = None, target: str | None = None
     sys.stdout.write(f"{blob.endpoint}/{blob.container}\n")
 
 
-@verb(**NAME, with_data="also destroy the data disk, blobs and secrets", yes="do not ask")
-def destroy(
-    context: Context,
-    name: str | None = None,
-    target: str | None = None,
-    with_data: bool = False,
-    yes: bool = False,
-) -> None:
-    """Remove machine and network; data and artifacts stay unless --with-data."""
-    from bakery.deploy import destroy as destroy_server
-
-    found = settings.load(name=name, target=target)
-    if with_data and not yes:
-        console.confirm(found.name)
-    destroy_server(found, with_data=with_data)
-
-
 @verb(json="print it as JSON", rows="which rows: a,b,c,d,e,f", runs="how often each")
 def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e,f", runs: str = "3") -> None:
     """The performance table."""
@@ -388,7 +343,7 @@ def bench(context: Context, json: bool = False, rows: str = "a,b,c,d,e,f", runs:
     measure(found, rows=rows.split(","), runs=number("runs", runs), as_json=json)
 
 
-@verb(only="lint, unit, slow, e2e, browser or matrix")
+@verb(only="lint, unit, slow, e2e, azure, browser or matrix")
 def test(context: Context, only: str = "") -> None:
     """Everything: lint, types, unit tests, and the whole path on this machine."""
     from bakery.suite import run_suite

@@ -11,13 +11,18 @@ from bakery.state import Secrets
 _RETIRED = 10
 
 
-def settled(settings: Settings, kept: Secrets | None) -> Secrets:
-    """Return a deployment's secrets: those given win over those kept, the rest is made."""
+def settled(
+    settings: Settings, kept: Secrets | None, *, storage_key: SecretStr | None = None
+) -> Secrets:
+    """Return a deployment's secrets: those given win over those kept, the rest is made.
+
+    `storage_key` is the one that Azure knows; without it one is made where none is given.
+    """
     if kept is None:
-        kept = _made(settings)
+        kept = _made(settings, storage_key)
     if _is_new(settings.password, kept):
         kept = with_password(kept, settings.password)
-    key = settings.storage_access_key
+    key = settings.storage_access_key if storage_key is None else storage_key
     if key and key != kept.storage_key:
         kept = with_storage_key(kept, key)
     if settings.mysql_password:
@@ -50,12 +55,14 @@ def with_storage_key(kept: Secrets, key: SecretStr | None = None) -> Secrets:
     )
 
 
-def _made(settings: Settings) -> Secrets:
+def _made(settings: Settings, storage_key: SecretStr | None) -> Secrets:
+    if storage_key is None:
+        storage_key = settings.storage_access_key or SecretStr(azurite.generate_key())
     password = settings.password or SecretStr(generate_password())
     return Secrets(
         password=password,
         password_hash=environment.hash_password(password.get_secret_value()),
-        storage_key=settings.storage_access_key or SecretStr(azurite.generate_key()),
+        storage_key=storage_key,
     )
 
 

@@ -11,7 +11,7 @@ from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
 from bakery.manifest import Manifest
 from bakery.settings import Settings
-from bakery.state import DeploymentFolder, Generation
+from bakery.state import Generation
 from bakery.targets.base import BlobAccess, Server, Target
 
 
@@ -96,7 +96,7 @@ def destroy(settings: Settings, *, with_data: bool) -> None:
     Raises:
         BakeryError: Something could not be removed; says what.
     """
-    if DeploymentFolder(settings.state_dir, settings.name).load() is None:
+    if not targets.exists(settings):
         note(f"nothing to destroy: no deployment is called {settings.name}")
         return
     with targets.opened(settings) as target:
@@ -217,7 +217,7 @@ def _start_again(target: Target) -> None:
     current = target.deployment.generation
     if current is None:
         return
-    if replacement.serves(target, current):
+    if replacement.serves(target, current) and target.whole(current):
         note(f"nothing to do: generation {current.number} serves {current.image}")
         return
     replacement.serve(target, current)

@@ -28,9 +28,15 @@ def environment(
     mysql_user: str,
     blob: BlobAccess,
     blob_endpoint: str | None,
-    certificate: Certificate,
+    certificate: Certificate | None,
+    acme: dict[str, str | None] | None = None,
+    client_id: str | None = None,
 ) -> dict[str, Any]:
-    """Return all of it but its serial; `blob_endpoint` is None where the account implies it."""
+    """Return all of it but its serial; `blob_endpoint` is None where the account implies it.
+
+    Without a certificate the machine gets one by `acme`; with a `client_id` it reaches Blob by
+    that identity, and is given no key.
+    """
     mysql_password = values.mysql_password and values.mysql_password.get_secret_value()
     return {
         "schema": 1,
@@ -46,11 +52,12 @@ def environment(
         "storage": {
             "account": blob.account,
             "container": blob.container,
-            "key": blob.key.get_secret_value(),
+            "key": None if client_id else blob.key.get_secret_value(),
+            "client_id": client_id,
             "blob_endpoint": blob_endpoint,
         },
-        "tls": {"certificate": certificate.chain, "key": certificate.key},
-        "acme": None,
+        "tls": certificate and {"certificate": certificate.chain, "key": certificate.key},
+        "acme": None if certificate else acme,
         "check_token": values.check_token and values.check_token.get_secret_value(),
     }
 

@@ -73,6 +73,11 @@ def allot(name: str) -> Network:
     raise BakeryError(f"no free subnet in {_RANGE}", hint="destroy deployments: ./inv destroy")
 
 
+def exists(name: str) -> bool:
+    """Return whether a network's bridge is there."""
+    return name in _links()
+
+
 def bring_up(network: Network) -> None:
     """Make the network exist; nothing to do when it does.
 

@@ -50,13 +50,11 @@ def apply(target: Target, generation: Generation, *, settings: bool = False) -> 
 
 
 def _with_secrets(target: Target, known: dict[str, Any]) -> dict[str, Any]:
-    secrets = target.secrets
-    key = secrets.storage_key.get_secret_value()
-    return {
-        **known,
-        "users": secrets.logins(target.deployment.username),
-        "storage": {**known["storage"], "key": key},
-    }
+    secrets, storage = target.secrets, known["storage"]
+    if not storage.get("client_id"):  # a machine with an identity has no key
+        storage = {**storage, "key": secrets.storage_key.get_secret_value()}
+    users = secrets.logins(target.deployment.username)
+    return {**known, "users": users, "storage": storage}
 
 
 def _read(target: Target, generation: Generation) -> dict[str, Any]:

@@ -100,6 +100,10 @@ class Deployment(BaseModel):
     storage_container: str = ""
     username: str = ""
     own_certificate: bool = False
+    data_disk: str = ""
+    """Azure: the name of the data disk that counts."""
+    address: str = ""
+    """Azure: the public address."""
     environment_serial: int = 0
     environment_digest: str = ""
     generation: Generation | None = None

@@ -50,6 +50,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "certificate_expires": _expiry(server),
         **(_inside(target, shown) if shown and running else _NOTHING_INSIDE),
         "training": target.training.status(),
+        "drift": target.drift(),
     }
 
 

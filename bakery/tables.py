@@ -13,6 +13,7 @@ from bakery.console import print_table
 from bakery.cost import Cost
 from bakery.doctor.finding import Finding
 from bakery.log import note
+from bakery.plan import Change
 from bakery.shelf import Doomed, Image
 
 
@@ -78,6 +79,19 @@ def show_cost(cost: Cost, *, as_json: bool) -> None:
         print_table(table)
         note(f"retail prices in {cost.region}, of {cost.date}")
     note(cost.note)
+
+
+def show_plan(changes: Sequence[Change], *, as_json: bool) -> None:
+    """Print what would be done."""
+    if as_json:
+        show_rows([asdict(one) for one in changes])
+        return
+    table = _table("would", "what", "why")
+    for one in changes:
+        table.add_row(one.action, escape(one.what), escape(one.why))
+    if changes:
+        print_table(table)
+    note("nothing was done" if changes else "nothing to do")
 
 
 def show_rows(rows: Sequence[dict[str, Any]] | dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 Bodies are dicts as they go over the wire (camelCase): the SDK sends a dict as it is.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -98,6 +99,8 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.login = Login(settings)
+        # What went wrong is said once, by us.
+        logging.getLogger("azure").setLevel(logging.CRITICAL)
 
     @cached_property
     def resources(self) -> "ResourceManagementClient":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bakery.azure.clients import Clients
 from bakery.azure.errors import explained
 from bakery.azure.names import IMAGE_TAG, OWNER, OWNER_TAG, group_id
+from bakery.azure.operations import found
 from bakery.errors import BakeryError, InputError
 from bakery.manifest import Manifest
 from bakery.settings import Settings
@@ -110,12 +111,8 @@ class Gallery:
     @explained("the gallery's images")
     def images(self) -> list[GalleryImage]:
         """Return our images, oldest first, also those that are not whole."""
-        if not self._clients.resources.resource_groups.check_existence(self._group):
-            return []
-        if self._name not in {one.name for one in self._galleries()}:
-            return []
-        found = [one for name in self._definitions() for one in self._versions(name)]
-        return sorted(found, key=lambda one: one.image)
+        rows = found(lambda: [one for name in self._definitions() for one in self._versions(name)])
+        return sorted(rows or [], key=lambda one: one.image)
 
     def by_key(self, key: str) -> GalleryImage | None:
         """Return the newest image with a bake key that is not rejected."""

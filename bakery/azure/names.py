@@ -120,10 +120,21 @@ class Names:
         """Return the snapshot that is taken before a generation gets the data disk."""
         return f"{self.settings.name}-before-{generation}"
 
+    @property
+    def owner_tags(self) -> dict[str, str]:
+        """The tag that says that we made something, for whatever deployment."""
+        return {OWNER_TAG: OWNER}
+
     def tags(self, generation: int | None = None) -> dict[str, str]:
         """Return the tags of this deployment's resources."""
         tags = {OWNER_TAG: OWNER, DEPLOYMENT_TAG: self.settings.name}
         return tags if generation is None else {**tags, GENERATION_TAG: str(generation)}
+
+    @staticmethod
+    def generation(tags: Mapping[str, str] | None) -> int:
+        """Return the generation that a resource's tags name; 0 when they name none."""
+        value = (tags or {}).get(GENERATION_TAG, "")
+        return int(value) if value.isdecimal() else 0
 
     def owns(self, tags: Mapping[str, str] | None) -> bool:
         """Return whether tags say that a resource is this deployment's."""

@@ -4,16 +4,14 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import cast
 
-from bakery.errors import InputError
+from bakery.plan import Change
 from bakery.settings import Settings
-from bakery.targets.base import Target, TargetModule
+from bakery.targets.base import Target
+from bakery.targets.module import TargetModule
 
 
 def _module(settings: Settings) -> TargetModule:
-    try:
-        return cast("TargetModule", import_module(f"bakery.targets.{settings.target}"))
-    except ModuleNotFoundError as error:
-        raise InputError(f"target {settings.target} is not there yet", hint="local") from error
+    return cast("TargetModule", import_module(f"bakery.targets.{settings.target}"))
 
 
 def check_input(settings: Settings) -> None:
@@ -32,6 +30,25 @@ def check_image(settings: Settings, image: str | None) -> None:
         InputError: There is no such image.
     """
     _module(settings).check_image(settings, image)
+
+
+def exists(settings: Settings) -> bool:
+    """Return whether there is anything of a deployment, whole or not."""
+    return _module(settings).exists(settings)
+
+
+def plan_deploy(settings: Settings, *, image: str | None, replace: bool) -> list[Change]:
+    """Return what `deploy` would do; nothing is written.
+
+    Raises:
+        InputError: It would be refused.
+    """
+    return _module(settings).plan_deploy(settings, image=image, replace=replace)
+
+
+def plan_destroy(settings: Settings, *, with_data: bool) -> list[Change]:
+    """Return what `destroy` would do; nothing is written."""
+    return _module(settings).plan_destroy(settings, with_data=with_data)
 
 
 def seen(settings: Settings) -> Target:

@@ -5,7 +5,6 @@ place where a deployment lives. Each method can be repeated and converges; each 
 thing that a killed run did.
 """
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -333,48 +332,17 @@ class Target(Protocol):
     def console(self, generation: "Generation") -> str:
         """Return what the machine wrote to its console since it was last started."""
 
+    # -- looking -----------------------------------------------------------------------------------
+
+    def drift(self) -> list[str]:
+        """Return, in words, what somebody else has changed; empty where nobody else can."""
+
+    def whole(self, generation: "Generation") -> bool:
+        """Return whether a machine that runs still has the data disk and the service address."""
+
     def server(self, generation: "Generation | None" = None) -> Server:
         """Return the server as its clients see it; of the generation that counts unless given.
 
         Raises:
             InputError: Nothing is deployed.
-        """
-
-
-class TargetModule(Protocol):
-    """A module of `bakery.targets`: one for each value of the setting `target`."""
-
-    @staticmethod
-    def check_input(settings: "Settings") -> None:
-        """Refuse, before anything is made, what can be seen to fail without opening it.
-
-        Raises:
-            InputError: With what to do about it.
-        """
-
-    @staticmethod
-    def check_image(settings: "Settings", image: str | None) -> None:
-        """Refuse, before anything is made, an image (else the newest) that is seen to be missing.
-
-        `Target.choose_image` is what decides; this may see less.
-
-        Raises:
-            InputError: There is no such image.
-        """
-
-    @staticmethod
-    def seen(settings: "Settings") -> Target:
-        """Return the deployment as it is remembered, to look at; another run may be at it.
-
-        Raises:
-            InputError: Nothing is deployed under this name.
-        """
-
-    @staticmethod
-    def opened(settings: "Settings", *, new: bool = False) -> AbstractContextManager[Target]:
-        """Give the deployment that the settings name, and nobody else at it.
-
-        Raises:
-            InputError: It can never work, or (unless `new`) there is none; nothing was made.
-            BakeryError: Another run is at it; says whose.
         """

@@ -15,9 +15,11 @@ from bakery.drivers.base import MachineSpec
 from bakery.errors import BakeryError, InputError
 from bakery.log import warn
 from bakery.manifest import Catalogue, Manifest
+from bakery.plan import Change
 from bakery.render import render
 from bakery.settings import Settings
 from bakery.state import DeploymentFolder, Generation
+from bakery.targets import local_plan
 from bakery.targets.base import Answer, Server, SshAccess
 from bakery.targets.local_ground import LocalGround
 from bakery.targets.local_training import LocalTraining
@@ -45,6 +47,29 @@ def check_image(settings: Settings, image: str | None) -> None:
     """
     state = settings.state_dir.absolute()
     Catalogue(state, state / "pool").recorded(image)
+
+
+def exists(settings: Settings) -> bool:
+    """Return whether there is anything of a deployment."""
+    return DeploymentFolder(settings.state_dir, settings.name).load() is not None
+
+
+def plan_deploy(settings: Settings, *, image: str | None, replace: bool) -> list[Change]:
+    """Return what `deploy` would do; nothing is written.
+
+    Raises:
+        InputError: It would be refused.
+    """
+    check_input(settings)
+    target = _remembered(settings)
+    state = settings.state_dir.absolute()
+    chosen = Catalogue(state, state / "pool").recorded(image)
+    return local_plan.deploy_plan(target, chosen, replace=replace)
+
+
+def plan_destroy(settings: Settings, *, with_data: bool) -> list[Change]:
+    """Return what `destroy` would do; nothing is written."""
+    return local_plan.destroy_plan(_remembered(settings), with_data=with_data)
 
 
 def seen(settings: Settings) -> "LocalTarget":
@@ -234,6 +259,15 @@ class LocalTarget(LocalGround):
     def training(self) -> LocalTraining:
         """The training machine, whether there is one or not."""
         return LocalTraining(self)
+
+    def drift(self) -> list[str]:
+        """Return nothing: what is on this host is looked after at each start."""
+        return []
+
+    def whole(self, generation: Generation) -> bool:
+        """Return that it is: nobody else can take its disk."""
+        del generation
+        return True
 
     def server(self, generation: Generation | None = None) -> Server:
         """Return the server as its clients see it.

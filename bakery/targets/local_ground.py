@@ -218,6 +218,11 @@ class LocalGround:
         self._azurite.start(executable)
         self._azurite.make_container(self.deployment.storage_container)
 
+    def azurite_runs(self) -> bool:
+        """Return whether the artifact store runs."""
+        known = self.deployment.network is not None and self.folder.load_secrets() is not None
+        return known and self._azurite.running()
+
     @property
     def _azurite(self) -> azurite.Azurite:
         other = self.secrets.previous_storage_key

@@ -38,6 +38,7 @@ class FakeTarget:
         self.fails: dict[str, BaseException] = {}
         self.machines: list[Generation] = []
         self.up: set[int] = set()
+        self.astray: set[int] = set()
         self.holder: int | None = None
         self.secrets = SimpleNamespace(previous_storage_key=None)
         self.destroy_failures: list[str] = []
@@ -128,6 +129,9 @@ class FakeTarget:
 
     def running(self, generation: Generation) -> bool:
         return generation.number in self.up
+
+    def whole(self, generation: Generation) -> bool:
+        return generation.number not in self.astray
 
     def generations(self) -> list[Generation]:
         return list(self.machines)
@@ -281,6 +285,16 @@ def test_nothing_to_do(
     deploy.deploy(settings)
     assert target.done == [*ALL_STEPS[:4], "serves 1"]
     assert "nothing to do: generation 1 serves new" in capsys.readouterr().err
+
+
+def test_a_machine_without_its_disk_or_address_gets_them_back(
+    target: FakeTarget, settings: Settings
+) -> None:
+    deploy.deploy(settings)
+    target.astray.add(1)
+    target.done.clear()
+    deploy.deploy(settings)
+    assert [step for step in target.done if "attach" in step or "move" in step]
 
 
 def test_a_stopped_machine_is_started_by_another_deploy(

@@ -37,9 +37,14 @@ class Answer:
         return self._body.encode()
 
 
-def refused(status: int, code: str, message: str = "Azure's own words.") -> HttpResponseError:
+def refused(
+    status: int,
+    code: str,
+    message: str = "Azure's own words.",
+    kind: type[HttpResponseError] = HttpResponseError,
+) -> HttpResponseError:
     answer: Any = Answer(status, code, message)
-    return HttpResponseError(response=answer, error_format=ARMErrorFormat)
+    return kind(response=answer, error_format=ARMErrorFormat)
 
 
 def seen(error: AzureError) -> BakeryError:
