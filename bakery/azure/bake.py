@@ -57,7 +57,7 @@ def bake(settings: Settings, containers: list[ContainerImage], *, force: bool) -
         found = None if force else shelf.by_key(key)
         if found and found.state == gallery.GOOD:
             note(f"nothing to bake: {found.image} is what these inputs make")
-            return known_manifest(settings, found)
+            return known_manifest(settings, found, clients)
         if found is None:
             found = _Bake(settings, clients, shelf, folder, key).build(urn, containers)
         with step("Test the candidate"):
@@ -65,7 +65,7 @@ def bake(settings: Settings, containers: list[ContainerImage], *, force: bool) -
         with step("Promote"):
             shelf.promote(found)
     note(f"baked {found.image}")
-    return known_manifest(settings, found)
+    return known_manifest(settings, found, clients)
 
 
 def _key(settings: Settings, urn: Urn, containers: list[ContainerImage]) -> str:
@@ -116,7 +116,7 @@ class _Bake:
                 timings=[*timings(first), *packer.provision_timings(log)],
             )
             schema = json.loads(recipe.schema.read_text(encoding="utf-8"))
-            remember(self.settings, manifest)
+            remember(self.settings, manifest, self.clients)
             self.shelf.record(places.definition, places.version, manifest, schema)
             found = self.shelf.find(places.definition, places.version)
         if found is None or not found.whole:

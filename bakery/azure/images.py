@@ -11,6 +11,7 @@ from bakery.azure.gallery import GOOD, REJECTED, Gallery, GalleryImage
 from bakery.azure.manifests import known_manifest
 from bakery.azure.names import DEPLOYMENT_TAG, GENERATION_TAG
 from bakery.errors import BakeryError
+from bakery.manifest import Manifest
 from bakery.settings import Settings
 from bakery.shelf import Doomed, Image
 
@@ -72,12 +73,17 @@ class AzureShelf:
         newest = self._newest(users)
         return Image(
             id=found.image,
-            manifest=known_manifest(self._settings, found) if found.manifest else None,
+            manifest=self._manifest(found),
             state=found.state if found.whole else "not whole",
             deployed=tuple(one.name for one in mine if newest[one.name] == one.generation),
             kept=tuple(one.name for one in mine if newest[one.name] != one.generation),
             why=_why(found),
         )
+
+    def _manifest(self, found: GalleryImage) -> Manifest | None:
+        if found.manifest is None:
+            return None
+        return known_manifest(self._settings, found, self._clients)
 
     def _newest(self, users: list[_User]) -> dict[str, int]:
         """Return the newest generation of each deployment; older ones are kept for a rollback."""
