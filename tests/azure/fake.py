@@ -275,12 +275,11 @@ class Fake:
 
 @contextmanager
 def serving(folder: Path | None = None, *, port: int = 0, **values: Any) -> Iterator[Fake]:
-    """Give a fake that answers on loopback, until the end of the block."""
+    """Give a fake that answers on loopback, until the end of the block.
+
+    Machines and stores that it was given are closed by whoever made them.
+    """
     with tempfile.TemporaryDirectory(prefix="fake-azure-") as scratch:
         fake = Fake(folder or Path(scratch), **values)
         with server.answering(fake, port):
-            try:
-                yield fake
-            finally:
-                fake.machines.close()
-                fake.stores.close()
+            yield fake

@@ -57,8 +57,6 @@ class Machines(Protocol):
     def allot_address(self) -> str | None:
         """Return a new public address; None: the fake chooses one for documentation."""
 
-    def close(self) -> None: ...
-
 
 class NoMachines:
     """Machines that are only written down."""
@@ -102,6 +100,3 @@ class NoMachines:
 
     def allot_address(self) -> str | None:
         return None
-
-    def close(self) -> None:
-        pass

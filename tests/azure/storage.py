@@ -232,7 +232,12 @@ def _account_of(fake: "Fake", call: Call) -> Resource:
 
 
 def _containers(fake: "Fake", account: Resource) -> dict[str, Any]:
-    found: dict[str, Any] = fake.world.secret(account["id"]).setdefault("containers", {})
+    kept = fake.world.secret(account["id"])
+    found: dict[str, Any] = kept.setdefault("containers", {})
+    there = fake.stores.containers(account["name"], kept["keys"][0])
+    if there is not None:
+        # Some were made or deleted by the data plane.
+        kept["containers"] = found = {name: found.get(name, {}) for name in there}
     return found
 
 

@@ -13,9 +13,11 @@ class Stores(Protocol):
     def endpoint(self, account: str) -> str:
         """Return the account's Blob endpoint, with a slash at its end."""
 
+    def containers(self, account: str, key: str) -> list[str] | None:
+        """Return the containers that there are; None: only the fake remembers them."""
+
     def make_container(self, account: str, key: str, name: str) -> None: ...
     def delete_container(self, account: str, key: str, name: str) -> None: ...
-    def close(self) -> None: ...
 
 
 class NoStores:
@@ -30,11 +32,15 @@ class NoStores:
     def endpoint(self, account: str) -> str:
         return f"https://{account}.blob.core.windows.net/"
 
+    def containers(
+        self,
+        account: str,  # noqa: ARG002
+        key: str,  # noqa: ARG002
+    ) -> list[str] | None:
+        return None
+
     def make_container(self, account: str, key: str, name: str) -> None:
         pass
 
     def delete_container(self, account: str, key: str, name: str) -> None:
-        pass
-
-    def close(self) -> None:
         pass
