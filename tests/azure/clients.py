@@ -3,6 +3,7 @@
 import functools
 from typing import TYPE_CHECKING, Any
 
+from azure.core.credentials import AccessToken, TokenCredential
 from azure.identity import ClientSecretCredential
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.network import NetworkManagementClient
@@ -13,11 +14,27 @@ if TYPE_CHECKING:
     from tests.azure.fake import Fake
 
 
+class _Token:
+    """A login that costs nothing."""
+
+    def __init__(self, fake: "Fake") -> None:
+        self._fake = fake
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        del scopes, options
+        token, end = self._fake.tokens.issue(self._fake.tenant, self._fake.options.token_seconds)
+        return AccessToken(token, int(end))
+
+
 class Clients:
     """The four clients and what they are made with."""
 
-    def __init__(self, fake: "Fake", secret: str = "any") -> None:
+    def __init__(self, fake: "Fake", *, secret: str = "") -> None:
+        """Make them: with the secret of a principal, or signed in already."""
         self._fake = fake
+        self.credential: TokenCredential = _Token(fake)
+        if not secret:
+            return
         self.credential = ClientSecretCredential(
             fake.tenant, "app", secret, authority=fake.url, disable_instance_discovery=True,
             connection_verify=str(fake.ca_file),
