@@ -3,7 +3,7 @@
 import functools
 from typing import TYPE_CHECKING, Any
 
-from azure.core.credentials import AccessToken, TokenCredential
+from azure.core.credentials import AccessToken, AccessTokenInfo, TokenCredential
 from azure.identity import ClientSecretCredential
 from azure.mgmt.compute import ComputeManagementClient
 from azure.mgmt.network import NetworkManagementClient
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.azure.fake import Fake
 
 
-class _Token:
+class Token:
     """A login that costs nothing."""
 
     def __init__(self, fake: "Fake") -> None:
@@ -25,6 +25,11 @@ class _Token:
         token, end = self._fake.tokens.issue(self._fake.tenant, self._fake.options.token_seconds)
         return AccessToken(token, int(end))
 
+    def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        del options
+        token = self.get_token(*scopes)
+        return AccessTokenInfo(token.token, token.expires_on)
+
 
 class Clients:
     """The four clients and what they are made with."""
@@ -32,7 +37,7 @@ class Clients:
     def __init__(self, fake: "Fake", *, secret: str = "") -> None:
         """Make them: with the secret of a principal, or signed in already."""
         self._fake = fake
-        self.credential: TokenCredential = _Token(fake)
+        self.credential: TokenCredential = Token(fake)
         if not secret:
             return
         self.credential = ClientSecretCredential(

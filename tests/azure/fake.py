@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakery import tls
+from bakery import hosts, tls
 from tests.azure import login, server
 from tests.azure.addresses import NIC, PUBLIC
 from tests.azure.catalogue import Catalogue
@@ -104,6 +104,7 @@ class Fake:
         self.denied: set[str] = set()
         """What the caller may not do: `register`, `roleAssignments`."""
         self.consoles: dict[str, str] = {}
+        self._resolved: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self.certificate = tls.local_certificate(folder / "tls", "localhost", "127.0.0.1")
         self.url = ""
@@ -201,7 +202,23 @@ class Fake:
                 self.machines.changed(self.machine(vm))
 
     def resolve(self) -> None:
-        """Let the DNS names of public addresses resolve, where that is wanted."""
+        """Let the DNS names of public addresses resolve on this host, where that is wanted."""
+        wanted = {}
+        for one in self.world.of_type(PUBLIC) if self.options.resolve else []:
+            name = (one["properties"].get("dnsSettings") or {}).get("fqdn")
+            if name is not None:
+                wanted[name] = one["properties"]["ipAddress"]
+        for name in self._resolved.keys() - wanted.keys():
+            hosts.release(f"{self.tenant}-{name}")
+        for name, address in wanted.items():
+            if self._resolved.get(name) != address:
+                hosts.claim(name, address, f"{self.tenant}-{name}")
+        self._resolved = wanted
+
+    def close(self) -> None:
+        """Take back what was changed on this host."""
+        self.options.resolve = False
+        self.resolve()
 
     def machine(self, vm: Resource) -> Machine:
         """Return a virtual machine as what runs it sees it."""
@@ -282,4 +299,7 @@ def serving(folder: Path | None = None, *, port: int = 0, **values: Any) -> Iter
     with tempfile.TemporaryDirectory(prefix="fake-azure-") as scratch:
         fake = Fake(folder or Path(scratch), **values)
         with server.answering(fake, port):
-            yield fake
+            try:
+                yield fake
+            finally:
+                fake.close()

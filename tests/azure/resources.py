@@ -1,5 +1,6 @@
 """What every type of resource has: GET, HEAD, lists, tags; each with its own api-version."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from tests.azure import routing
@@ -60,6 +61,7 @@ def new(fake: "Fake", call: Call, kind: str, *, etag: bool = False) -> tuple[Res
                 f" resource group '{call.group}'. A resource with the same name cannot be created"
                 f" in location '{body['location']}'.",
             )  # fmt: skip
+    check_tags(body.get("tags") or {})
     known = before["id"] if before else call.path
     resource: Resource = {
         **{key: value for key, value in body.items() if value is not None},
@@ -76,6 +78,24 @@ def new(fake: "Fake", call: Call, kind: str, *, etag: bool = False) -> tuple[Res
     return resource, before is None
 
 
+def check_tags(tags: dict[str, str]) -> None:
+    """Refuse more than 50 tags, and longer ones than Azure takes.
+
+    Raises:
+        Refusal: 400.
+    """
+    if len(tags) > 50:
+        raise bad_request("ResourceTagsLimitExceeded", "The maximum number of tags is 50.")
+    for name, value in tags.items():
+        if len(name) > 512 or re.search(r"[<>%&\\?/]", name):
+            raise bad_request("InvalidTagNameCharacters", f"The tag name '{name}' is invalid.")
+        if len(value) > 256:
+            raise bad_request(
+                "InvalidTagValueLength", f"Tag value too large. Following tag value '{value}'"
+                f" exceeded the maximum length of 256 characters. '{len(value)}' characters."
+            )  # fmt: skip
+
+
 def check_location(fake: "Fake", location: str, kind: str) -> None:
     if location not in fake.locations:
         raise bad_request(
@@ -88,6 +108,7 @@ def tagged(fake: "Fake", call: Call) -> Resource:
     """Return the resource of a PATCH with the body's tags."""
     resource = fake.world.get(call.path)
     if "tags" in call.body:
+        check_tags(call.body["tags"])
         resource["tags"] = call.body["tags"]
     return resource
 

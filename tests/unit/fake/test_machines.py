@@ -162,6 +162,17 @@ def test_versions_of_a_gallery(fake: Fake, ready: Estate, clients: Clients) -> N
         compute.gallery_image_versions.begin_create_or_update(
             "rg", "g", "i", "1.0", version(source)
         )
+    machines = compute.virtual_machines
+    with refused("OperationNotAllowed", 409):
+        machines.generalize("rg", "one")
+    with refused("OperationNotAllowed", 409):
+        compute.gallery_image_versions.begin_create_or_update(
+            "rg", "g", "i", "1.0.0", version(source)
+        )
+    machines.begin_deallocate("rg", "one").result()
+    machines.generalize("rg", "one")
+    with refused("OperationNotAllowed", 409):
+        machines.begin_start("rg", "one")
     made = compute.gallery_image_versions.begin_create_or_update(
         "rg", "g", "i", "1.0.0", version(source, excludeFromLatest=True)
     ).result()

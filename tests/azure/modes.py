@@ -1,0 +1,133 @@
+"""A fake with what stands behind it, and what the product is told of it."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bakery import azurite
+from bakery.azure.clients import Clients
+from bakery.azure.gallery import CANDIDATE, KEY_TAG, STATE_TAG, Gallery, definition
+from bakery.azure.names import IMAGE_TAG, OWNER, OWNER_TAG
+from bakery.manifest import Manifest
+from bakery.settings import Settings
+from tests.azure import login
+from tests.azure.azurite import AzuriteStores, free_address
+from tests.azure.clients import Token
+from tests.azure.fake import Fake, Options, serving
+from tests.azure.images import VERSION
+from tests.azure.standin import StandIns
+
+_PACKER = Path(__file__).parent / "packer" / "bin" / "packer"
+
+
+@contextmanager
+def light(
+    folder: Path,
+    *,
+    cache: Path,
+    stores: AzuriteStores | None = None,
+    options: Options | None = None,
+    **values: Any,
+) -> Iterator[Fake]:
+    """Give a fake with a real Azurite and stand-ins of machines: cases take seconds.
+
+    Args:
+        folder: For all that belongs to this one.
+        cache: Where Azurite is installed.
+        stores: An Azurite that is there already; several fakes may share one.
+        options: How it behaves; by default names resolve on this host.
+        values: As of `serving`.
+    """
+    folder = folder.absolute()
+    own = stores is None
+    blobs = stores or AzuriteStores(folder / "azurite", cache, free_address(azurite.PORT))
+    machines = StandIns(folder / "machines")
+    try:
+        chosen = options or Options(resolve=True)
+        with serving(folder, options=chosen, machines=machines, stores=blobs, **values) as fake:
+            _write_programs(fake, folder / "bin")
+            yield fake
+            for account in fake.world.of_type("Microsoft.Storage/storageAccounts"):
+                blobs.remove(account["name"])
+    finally:
+        machines.close()
+        if own:
+            blobs.close()
+
+
+def _write_programs(fake: Fake, folder: Path) -> None:
+    """Write an `az`, and a `packer` that bakes into the fake, to be first on PATH."""
+    login.write_az(fake, folder)
+    (folder / "packer").unlink(missing_ok=True)
+    (folder / "packer").symlink_to(_PACKER)
+
+
+def environment(fake: Fake, *, acme_root: Path | None = None) -> dict[str, str]:
+    """Return what the product reads from the environment to talk to a fake."""
+    found = {
+        "BAKERY_TARGET": "azure",
+        "BAKERY_AZURE_SUBSCRIPTION": fake.subscription,
+        "BAKERY_AZURE_TENANT": fake.tenant,
+        "BAKERY_AZURE_LOCATION": fake.options.location,
+        "BAKERY_AZURE_BASE_URL": fake.url,
+        "BAKERY_AZURE_AUTHORITY": fake.url,
+        "BAKERY_AZURE_CA_BUNDLE": str(fake.ca_file),
+        "BAKERY_AZURE_PRICES_URL": f"{fake.url}/api/retail/prices",
+        "BAKERY_AZURE_POLLING_SECONDS": "0",
+        "BAKERY_AZURE_RETRY_SECONDS": "0.01",
+        "AZURE_TOKEN_CREDENTIALS": "AzureCliCredential",
+        # `az` and `packer` of ours, and the Python that they need.
+        "PATH": os.pathsep.join(
+            [str(fake.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+        ),
+    }
+    machines = fake.machines
+    root = acme_root or (machines.ca_file if isinstance(machines, StandIns) else None)
+    if root is not None:
+        found["BAKERY_ACME_ROOT"] = str(root)
+    return found
+
+
+def publish(
+    fake: Fake, manifest: Manifest, schema: Mapping[str, Any], group: str = "mlflow-bakery"
+) -> str:
+    """Put an image into the fake's gallery as a bake leaves it, promoted; return the version's id.
+
+    What boots from it is the local image of the manifest's id, in full mode.
+    """
+    settings = Settings(
+        azure_subscription=fake.subscription, azure_resource_group=group,
+        azure_location=fake.options.location, azure_base_url=fake.url,
+        azure_ca_bundle=fake.ca_file, azure_polling_seconds=0, azure_retry_seconds=0.01,
+    )  # fmt: skip
+    clients = Clients(settings)
+    clients.login = Token(fake)  # type: ignore[assignment]
+    fake.world.providers["Microsoft.Compute"] = "Registered"
+    gallery = Gallery(settings, clients)
+    gallery.ensure(manifest.base.name)
+    kind, version = definition(manifest.base.name), f"1.0.{fake.number()}"
+    place = f"{gallery.id}/images/{kind}/versions/{version}"
+    fake.world.put(
+        {
+            "id": place, "name": version, "type": VERSION, "location": fake.options.location,
+            "tags": {
+                OWNER_TAG: OWNER, KEY_TAG: manifest.bake_key, IMAGE_TAG: manifest.id,
+                STATE_TAG: CANDIDATE,
+            },
+            "properties": {
+                "provisioningState": "Succeeded",
+                "storageProfile": {"source": {}},
+                "publishingProfile": {
+                    "targetRegions": [{"name": fake.options.location}], "excludeFromLatest": True,
+                },
+            },
+        }
+    )  # fmt: skip
+    gallery.record(kind, version, manifest, schema)
+    found = gallery.find(kind, version)
+    assert found is not None
+    gallery.promote(found)
+    return place
