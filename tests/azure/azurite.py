@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -118,17 +117,3 @@ class AzuriteStores:
             self.endpoint(account), credential=credential, retry_total=2
         ) as client:
             yield client
-
-
-def free_address(port: int, *, last: int = 1) -> str:
-    """Return an address of loopback on which nobody listens at a port."""
-    for number in range(1, 255):
-        address = f"127.77.{number}.{last}"
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                continue
-            return address
-    raise RuntimeError(f"port {port} is busy everywhere")

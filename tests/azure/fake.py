@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakery import hosts, tls
-from tests.azure import login, server
+from tests.azure import login, server, views
 from tests.azure.addresses import NIC, PUBLIC
 from tests.azure.catalogue import Catalogue
 from tests.azure.faults import Fault, Faults
@@ -223,7 +223,6 @@ class Fake:
     def machine(self, vm: Resource) -> Machine:
         """Return a virtual machine as what runs it sees it."""
         kept, values = self.world.secret(vm["id"]), vm["properties"]
-        address, names = self._public(vm)
         return Machine(
             id=vm["id"].lower(),
             size=values["hardwareProfile"]["vmSize"],
@@ -236,20 +235,9 @@ class Fake:
                 one["lun"]: one["managedDisk"]["id"].lower()
                 for one in values["storageProfile"]["dataDisks"]
             },
-            address=address,
-            names=names,
+            address=views.public_address(self.world, vm),
+            doors=views.doors(self.world, vm),
         )
-
-    def _public(self, vm: Resource) -> tuple[str, list[str]]:
-        for one in vm["properties"]["networkProfile"]["networkInterfaces"]:
-            card = self.world.find(one["id"])
-            for part in card["properties"]["ipConfigurations"] if card else []:
-                public = part["properties"].get("publicIPAddress")
-                found = self.world.find(public["id"]) if public else None
-                if found is not None:
-                    name = (found["properties"].get("dnsSettings") or {}).get("fqdn")
-                    return found["properties"]["ipAddress"], [name] if name else []
-        return "", []
 
     def console_token(self, vm: Resource) -> str:
         """Return the secret part of an address where a machine's console can be read."""

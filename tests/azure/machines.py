@@ -15,6 +15,17 @@ class Output:
     err: str = ""
 
 
+@dataclass(frozen=True)
+class Door:
+    """A rule of a security group: who may reach which TCP port, or may not."""
+
+    allowed: bool
+    source: str
+    """A range of addresses; `*` for everybody."""
+    ports: str
+    """One, a range such as 80-90, or `*`."""
+
+
 @dataclass
 class Machine:
     """A virtual machine as its hypervisor sees it."""
@@ -32,8 +43,8 @@ class Machine:
     """The ids of the data disks, by their LUN."""
     address: str = ""
     """The public address that leads to it."""
-    names: list[str] = field(default_factory=list)
-    """The DNS names of that address."""
+    doors: list[Door] = field(default_factory=list)
+    """What its security groups say of connections from outside, the first rule first."""
 
 
 class Machines(Protocol):

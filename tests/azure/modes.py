@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bakery import azurite
 from bakery.azure.clients import Clients
 from bakery.azure.gallery import CANDIDATE, KEY_TAG, STATE_TAG, Gallery, definition
 from bakery.azure.names import IMAGE_TAG, OWNER, OWNER_TAG
 from bakery.manifest import Manifest
 from bakery.settings import Settings
 from tests.azure import login
-from tests.azure.azurite import AzuriteStores, free_address
+from tests.azure.azurite import AzuriteStores
 from tests.azure.clients import Token
 from tests.azure.fake import Fake, Options, serving
 from tests.azure.images import VERSION
+from tests.azure.loopback import Neighbourhood
 from tests.azure.standin import StandIns
 
 _PACKER = Path(__file__).parent / "packer" / "bin" / "packer"
@@ -42,9 +42,9 @@ def light(
         values: As of `serving`.
     """
     folder = folder.absolute()
-    own = stores is None
-    blobs = stores or AzuriteStores(folder / "azurite", cache, free_address(azurite.PORT))
-    machines = StandIns(folder / "machines")
+    own, addresses = stores is None, Neighbourhood()
+    blobs = stores or AzuriteStores(folder / "azurite", cache, addresses.address())
+    machines = StandIns(folder / "machines", addresses)
     try:
         chosen = options or Options(resolve=True)
         with serving(folder, options=chosen, machines=machines, stores=blobs, **values) as fake:
@@ -56,6 +56,7 @@ def light(
         machines.close()
         if own:
             blobs.close()
+        addresses.close()
 
 
 def _write_programs(fake: Fake, folder: Path) -> None:

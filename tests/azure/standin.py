@@ -18,7 +18,7 @@ import yaml
 
 from bakery import tls
 from tests.azure import standin_tools
-from tests.azure.azurite import free_address
+from tests.azure.loopback import Neighbourhood
 from tests.azure.machines import Machine, Output
 from tests.azure.standin_server import Site, serving, write_counts
 from tests.azure.world import Resource
@@ -32,11 +32,10 @@ class StandIns:
 
     slow = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, addresses: Neighbourhood) -> None:
         """Begin without any; `folder` holds their roots and disks."""
         self._folder = folder.absolute()
-        self._network = free_address(443).rsplit(".", 1)[0]
-        self._addresses = 9
+        self._addresses = addresses
         self._sites: dict[str, ExitStack] = {}
         self._serving: dict[str, tuple[str, str]] = {}
         self._lock = threading.RLock()
@@ -59,8 +58,7 @@ class StandIns:
     # -- what Azure does to them -------------------------------------------------------------------
 
     def allot_address(self) -> str | None:
-        self._addresses += 1
-        return f"{self._network}.{self._addresses}"
+        return self._addresses.address()
 
     def start(self, machine: Machine) -> None:
         with self._lock:

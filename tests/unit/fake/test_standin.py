@@ -14,6 +14,7 @@ from bakery.checks.door import Door, Login, ask
 from bakery.environment import hash_password, user_data
 from tests.azure.clients import Clients
 from tests.azure.fake import Fake, serving
+from tests.azure.loopback import Neighbourhood
 from tests.azure.standin import StandIns
 from tests.unit.fake.estate import Estate
 
@@ -25,9 +26,11 @@ DUTY = "/usr/lib/mlflow-bakery/duty "
 
 @pytest.fixture
 def standins(tmp_path: Path) -> Iterator[StandIns]:
-    made = StandIns(tmp_path)
+    addresses = Neighbourhood()
+    made = StandIns(tmp_path, addresses)
     yield made
     made.close()
+    addresses.close()
 
 
 @pytest.fixture
