@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from bakery.manifest import Manifest
 from bakery.settings import Settings
 from tests.azure import login
 from tests.azure.azurite import AzuriteStores
+from tests.azure.box import box
 from tests.azure.clients import Token
 from tests.azure.fake import Fake, Options, serving
 from tests.azure.images import VERSION
 from tests.azure.loopback import Neighbourhood
+from tests.azure.pebble import Pebble, running
 from tests.azure.standin import StandIns
 
 _PACKER = Path(__file__).parent / "packer" / "bin" / "packer"
@@ -66,7 +68,32 @@ def _write_programs(fake: Fake, folder: Path) -> None:
     (folder / "packer").symlink_to(_PACKER)
 
 
-def environment(fake: Fake, *, acme_root: Path | None = None) -> dict[str, str]:
+@contextmanager
+def full(folder: Path, state: Path, **values: Any) -> Iterator[tuple[Fake, Pebble]]:
+    """Give Azure in a box: machines boot the images of a state folder, Pebble signs for them.
+
+    Args:
+        folder: For all that belongs to this one.
+        state: The state folder whose images boot, and in whose cache Azurite is installed.
+        values: As of `serving`.
+    """
+    folder = folder.absolute()
+    with ExitStack() as stack:
+        machines = stack.enter_context(box(folder / "box", state))
+        gateway = machines.network.gateway
+        pebble = stack.enter_context(running(folder / "pebble", gateway))
+        stores = AzuriteStores(folder / "azurite", state / "cache", gateway)
+        stack.callback(stores.close)
+        fake = stack.enter_context(
+            serving(
+                folder, options=Options(resolve=True), machines=machines, stores=stores, **values
+            )
+        )
+        _write_programs(fake, folder / "bin")
+        yield fake, pebble
+
+
+def environment(fake: Fake, pebble: Pebble | None = None) -> dict[str, str]:
     """Return what the product reads from the environment to talk to a fake."""
     found = {
         "BAKERY_TARGET": "azure",
@@ -85,10 +112,12 @@ def environment(fake: Fake, *, acme_root: Path | None = None) -> dict[str, str]:
             [str(fake.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
         ),
     }
-    machines = fake.machines
-    root = acme_root or (machines.ca_file if isinstance(machines, StandIns) else None)
-    if root is not None:
-        found["BAKERY_ACME_ROOT"] = str(root)
+    if isinstance(fake.machines, StandIns):
+        found["BAKERY_ACME_ROOT"] = str(fake.machines.ca_file)
+    if pebble is not None:
+        found["BAKERY_ACME_DIRECTORY"] = pebble.directory
+        found["BAKERY_ACME_CA"] = str(pebble.ca)
+        found["BAKERY_ACME_ROOT"] = str(pebble.root)
     return found
 
 

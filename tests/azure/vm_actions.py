@@ -23,9 +23,10 @@ def _vm(fake: "Fake", call: Call) -> Resource:
 
 
 def _power(fake: "Fake", resource: Resource, state: str) -> None:
-    fake.world.secret(resource["id"])["power"] = state
-    for one in resource["properties"]["storageProfile"]["dataDisks"]:
-        own_disk(fake, resource, fake.world.get(one["managedDisk"]["id"]))
+    with fake.world.lock:
+        fake.world.secret(resource["id"])["power"] = state
+        for one in resource["properties"]["storageProfile"]["dataDisks"]:
+            own_disk(fake, resource, fake.world.get(one["managedDisk"]["id"]))
 
 
 @route("POST", _PATH + "/start", routing.COMPUTE)

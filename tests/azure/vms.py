@@ -212,13 +212,16 @@ def _change_disks(fake: "Fake", before: Resource, wanted: list[dict[str, Any]]) 
 def finish_detach(fake: "Fake", resource: Resource, gone: tuple[str, ...]) -> None:
     """Let the machine know of its disks, then free those that it no longer has."""
     storage = resource["properties"]["storageProfile"]
-    storage["dataDisks"] = [
-        one for one in storage["dataDisks"] if one["managedDisk"]["id"].lower() not in gone
-    ]
+    with fake.world.lock:
+        storage["dataDisks"] = [
+            one for one in storage["dataDisks"] if one["managedDisk"]["id"].lower() not in gone
+        ]
+        machine = fake.machine(resource)
     if fake.world.secret(resource["id"])["power"] == "running":
-        fake.machines.changed(fake.machine(resource))
-    for one in gone:
-        free_disk(fake.world.get(one))
+        fake.machines.changed(machine)
+    with fake.world.lock:
+        for one in gone:
+            free_disk(fake.world.get(one))
 
 
 # -- the end ---------------------------------------------------------------------------------------
