@@ -304,10 +304,14 @@ def test_a_first_deploy_killed_anywhere_is_undone_or_serves() -> None:
 
 def test_one_that_breaks_once_it_counts_can_be_rolled_back() -> None:
     there, image = world()
-    attempt_ends = Target(there)
-    attempt_ends.admit = lambda _: (_ for _ in ()).throw(KilledError)  # type: ignore[method-assign, assignment]
+    killed: Any = Target(there)
+
+    def admit(_: Generation) -> None:
+        raise KilledError
+
+    killed.admit = admit
     with contextlib.suppress(KilledError):
-        attempt(attempt_ends, image)
+        attempt(killed, image)
     assert there.state.pending is not None
     assert there.state.pending.step == "admit"
     there.broken.add(2)
