@@ -270,6 +270,25 @@ def test_after_a_crash_of_the_host_start_serves_again(deployed: Bakery) -> None:
     converged(deployed, kept)
 
 
+def test_a_machine_that_does_not_stop_is_killed(deployed: Bakery, image: str) -> None:
+    """Also: who comes in between is told whose the deployment is."""
+    kept = log(deployed)
+    deployed.ssh("chmod -x /usr/lib/mlflow-bakery/duty")
+    with Probe(deployed) as probe:
+        process = deployed.start("deploy", "--image", image, "--replace")
+        until(lambda: deployed.facts["pending"], seconds=60, what="the first step")
+        other = deployed.run("rollback")
+        assert process.poll() is None
+        assert other.code == 1
+        assert f"{deployed.name} is being worked on by root@" in other.err
+        assert f"process {process.pid}, since 20" in other.err
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "does not stop serving, it is killed" in said
+    assert probe.missing() == []
+    converged(deployed, kept)
+
+
 def test_rollback_past_a_migration_takes_the_data_of_before(deployed: Bakery, image: str) -> None:
     """The generation before is made one of an older schema by its record."""
     early = log(deployed)
