@@ -57,7 +57,7 @@ def record(bakery: Bakery, *verb: str) -> Recorded:
     return Recorded(verb, titles)
 
 
-def chosen(cases: list[Any], whole: bool) -> list[Any]:
+def chosen(cases: list[Any], whole: bool, count: int = SLICE) -> list[Any]:
     """Return all cases, or the first, the last, and more chosen by the commit."""
     if whole:
         return cases
@@ -68,7 +68,7 @@ def chosen(cases: list[Any], whole: bool) -> list[Any]:
     def rank(case: object) -> str:
         return hashlib.sha256(f"{commit} {case}".encode()).hexdigest()
 
-    middle = sorted(cases[1:-1], key=rank)[: SLICE - 2]
+    middle = sorted(cases[1:-1], key=rank)[: count - 2]
     return [case for case in cases if case in {cases[0], cases[-1], *middle}]
 
 

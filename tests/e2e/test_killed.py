@@ -18,6 +18,7 @@ from tests.e2e.clients import Probe
 from tests.e2e.test_interrupts import chosen, write_report
 
 REPLACE = ("deploy", "--replace")
+SLICE = 8
 TITLE = "Killed at every step of a replacement"
 
 
@@ -93,7 +94,7 @@ def test_a_kill_at_every_step(
     assert len(first) >= 5, first
     cases = [*first, *recorded(bakery, verb)]
     assert len(cases) >= 22, cases
-    picked = chosen(cases, request.config.getoption("--matrix"))
+    picked = chosen(cases, request.config.getoption("--matrix"), SLICE)
     record_property("case", f"{len(picked)} of {len(cases)} cases")
     lines = []
     for case in picked:
