@@ -80,7 +80,8 @@ def never_starts(root: Path) -> None:
     entry = root / SHARE / "compose/mlflow/entry.py"
     text = entry.read_text()
     assert text.count("    mlflow.cli.cli(") == 1
-    entry.write_text(text.replace("    mlflow.cli.cli(", "    raise SystemExit('crash')\n    ("))
+    crash = "    raise SystemExit('crash')\n"
+    entry.write_text(text.replace("    mlflow.cli.cli(", f"{crash}    mlflow.cli.cli("))
 
 
 def migration_fails(root: Path) -> None:
