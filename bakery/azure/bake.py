@@ -61,7 +61,10 @@ def bake(settings: Settings, containers: list[ContainerImage], *, force: bool) -
         if found is None:
             found = _Bake(settings, clients, shelf, folder, key).build(urn, containers)
         with step("Test the candidate"):
-            candidate.test(settings, clients, shelf, found, folder)
+            group = leftovers.temporary_name()
+            _begin(settings, group, found.version)
+            candidate.test(settings, clients, shelf, found, group=group, folder=folder)
+            _end(settings)
         with step("Promote"):
             shelf.promote(found)
     note(f"baked {found.image}")
@@ -121,7 +124,7 @@ class _Bake:
             found = self.shelf.find(places.definition, places.version)
         if found is None or not found.whole:
             raise BakeryError(f"{image} is not in the gallery", hint="run it again", log=log)
-        _begun(self.settings).unlink(missing_ok=True)
+        _end(self.settings)
         return found
 
     def _places(self, image: str, definition: str, now: datetime) -> Places:
@@ -154,9 +157,7 @@ class _Bake:
         return recipe
 
     def _run_packer(self, recipe: Recipe, places: Places, login: PackerLogin, log: Path) -> None:
-        begun = {"group": places.temporary_group, "definition": places.definition}
-        begun["version"] = places.version
-        write_atomically(_begun(self.settings), json.dumps(begun) + "\n")
+        _begin(self.settings, places.temporary_group, places.version)
         try:
             packer.build(recipe.folder, log, login.variables, self._trust)
             _check_artifact(
@@ -213,7 +214,17 @@ def _clear(settings: Settings, clients: Clients, shelf: Gallery) -> None:
     except BakeryError as failed:
         warn(f"not removed: resource group {begun['group']}: {failed}; the next bake tries again")
         return
-    file.unlink()
+    _end(settings)
+
+
+def _begin(settings: Settings, group: str, version: str) -> None:
+    """Write down what is about to be made, for the run after one that is killed."""
+    begun = {"group": group, "version": version}
+    write_atomically(_begun(settings), json.dumps(begun) + "\n")
+
+
+def _end(settings: Settings) -> None:
+    _begun(settings).unlink(missing_ok=True)
 
 
 def _begun(settings: Settings) -> Path:

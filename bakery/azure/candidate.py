@@ -46,16 +46,23 @@ class _Place:
 
 
 def test(
-    settings: Settings, clients: Clients, shelf: Gallery, image: GalleryImage, folder: Path
+    settings: Settings,
+    clients: Clients,
+    shelf: Gallery,
+    image: GalleryImage,
+    *,
+    group: str,
+    folder: Path,
 ) -> None:
     """Boot a machine from a candidate and run our check in it; reject the candidate if it fails.
 
-    `folder` is for the key of the machine's login, which nobody uses.
+    `group` is what its resource group will be called; `folder` is for the key of the machine's
+    login, which nobody uses.
 
     Raises:
         BakeryError: It did not pass, or Azure failed, which says nothing of the image.
     """
-    with _place(settings, clients, folder) as place:
+    with _place(settings, clients, group, folder) as place:
         with step("Boot a machine from it"):
             _boot(place, image)
         with step("Look at it from inside"):
@@ -71,8 +78,8 @@ def test(
 
 
 @contextmanager
-def _place(settings: Settings, clients: Clients, folder: Path) -> Iterator[_Place]:
-    name, tags = leftovers.temporary_name(), leftovers.temporary_tags()
+def _place(settings: Settings, clients: Clients, name: str, folder: Path) -> Iterator[_Place]:
+    tags = leftovers.temporary_tags()
     public = ssh.make_key(folder / "candidate_ed25519")
     group: Any = {"location": settings.azure_location, "tags": tags}
     with explained("make a temporary resource group"):

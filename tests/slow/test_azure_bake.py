@@ -1,6 +1,7 @@
 """Baking on Azure, against the fake control plane and a stand-in for Packer."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.azure.machines import Output
 from tests.azure.packer.build import PHASES
 from tests.azure.place import GROUPS, Place, placed
 from tests.azure.world import group_of
+from tests.e2e.bakery import INVOKE, PROJECT
 
 
 def bake(**options: Any) -> Manifest:
@@ -268,3 +270,36 @@ def test_the_login_of_az(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path
     bake()
     assert len(place.images()) == 1
     assert group_of(place.images()[0].id) == "mlflow-bakery"
+
+
+KILLS: list[dict[str, Any]] = [
+    # Packer dies when it has published, and cleans nothing up.
+    {"method": "PUT", "path": "/versions/", "after": True},
+    # The bake dies before the version is recorded; then with the candidate's machine running.
+    {"method": "PUT", "path": "/versions/", "nth": 2},
+    {"method": "PUT", "path": "/virtualMachines/candidate", "after": True},
+]
+
+
+def test_a_bake_that_is_killed_is_brought_to_its_end_by_the_next(
+    place: Place, state: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "state"
+    own.mkdir()
+    (own / "cache").symlink_to((state / "cache").absolute())
+    given = {**os.environ, "BAKERY_CONTAINER_SOURCE": "packages"}
+    words = [*INVOKE, "bake", "--target", "azure", "--base", "ubuntu-24.04"]
+    for kill in KILLS:
+        fault = place.fake.fault("kill", **kill)
+        for again in (False, True):
+            done = subprocess.run(
+                words, env=given, cwd=PROJECT, capture_output=True, text=True, timeout=300,
+                check=False,
+            )  # fmt: skip
+            assert (done.returncode == 0) == again, done.stderr
+        assert fault.done == 1, kill
+        found = place.images()
+        assert [one.state for one in found] == ["good"], kill
+        assert place.groups() == ["mlflow-bakery"], kill
+        settings = load(target="azure")
+        Gallery(settings, Clients(settings)).delete(found[0])
