@@ -12,12 +12,14 @@ from pathlib import Path
 from bakery import packer
 from bakery.azure import candidate, gallery, leftovers, marketplace
 from bakery.azure.clients import Clients
+from bakery.azure.context import Azure
 from bakery.azure.gallery import KEY_TAG, STATE_TAG, Gallery, GalleryImage
+from bakery.azure.group import Group
 from bakery.azure.manifests import known_manifest, remember
 from bakery.azure.marketplace import Urn
 from bakery.azure.names import IMAGE_TAG, subscription
 from bakery.azure.recipe import PackerLogin, Places, azure_arm, disk_gib, packer_login
-from bakery.azure.subscription import choose_size, register
+from bakery.azure.subscription import choose_size
 from bakery.containers import ContainerImage
 from bakery.errors import BakeryError
 from bakery.log import note, step, timings, warn
@@ -50,7 +52,7 @@ def bake(settings: Settings, containers: list[ContainerImage], *, force: bool) -
     clients = Clients(settings)
     shelf = Gallery(settings, clients)
     with step("Base"):
-        register(clients, settings.azure_polling_seconds)
+        Group(Azure(settings, clients)).register_providers()
         urn = marketplace.published(settings, clients)
     key = _key(settings, urn, containers)
     with _workplace(settings, clients, shelf) as folder:

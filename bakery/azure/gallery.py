@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bakery.azure.clients import Clients
+from bakery.azure.context import Azure
 from bakery.azure.errors import explained
+from bakery.azure.group import Group
 from bakery.azure.names import IMAGE_TAG, OWNER, OWNER_TAG, group_id
 from bakery.azure.operations import found
 from bakery.errors import BakeryError, InputError
@@ -88,10 +90,9 @@ class Gallery:
             InputError: What is there is no place for our images.
             BakeryError: Azure failed.
         """
-        groups, compute = self._clients.resources.resource_groups, self._clients.compute
+        compute = self._clients.compute
         place = {"location": self.settings.azure_location, "tags": {OWNER_TAG: OWNER}}
-        if not groups.check_existence(self._group):
-            groups.create_or_update(self._group, _body(place))
+        Group(Azure(self.settings, self._clients)).ensure()
         if self._name not in {one.name for one in self._galleries()}:
             compute.galleries.begin_create_or_update(
                 self._group, self._name, _body({**place, "properties": {}})

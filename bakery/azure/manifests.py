@@ -5,33 +5,26 @@ account already, so that a run on another host can tell what a new image changes
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bakery.azure.account import Account
 from bakery.azure.clients import Clients
-from bakery.azure.errors import explained
+from bakery.azure.context import Azure
 from bakery.azure.gallery import GalleryImage
-from bakery.azure.names import Names
+from bakery.azure.store import Store
 from bakery.errors import BakeryError
 from bakery.log import note
 from bakery.manifest import Manifest, read_manifest
 from bakery.settings import Settings
 from bakery.state import write_atomically
 
-if TYPE_CHECKING:
-    from azure.storage.blob import ContainerClient
-
-_CONTAINER = "bakery"
-
 
 def remember(settings: Settings, manifest: Manifest, clients: Clients) -> None:
     """Keep a whole manifest; in Blob only if that can be done."""
     _keep(settings, manifest)
     try:
-        container = _container(settings, clients)
-        if container is not None:
-            with explained("keep the image's manifest"):
-                text = manifest.model_dump_json(indent=2, by_alias=True)
-                container.upload_blob(_blob(manifest.id), text.encode(), overwrite=True)
+        store = _store(settings, clients)
+        if store is not None:
+            store.write(_blob(manifest.id), manifest.model_dump_json(indent=2, by_alias=True))
     except BakeryError as failed:
         note(f"the list of packages is kept on this host only: {failed}")
 
@@ -57,40 +50,28 @@ def known_manifest(
 
 
 def _fetched(settings: Settings, image: GalleryImage, clients: Clients) -> Manifest | None:
-    from azure.core.exceptions import ResourceNotFoundError
-
     try:
-        container = _container(settings, clients)
-        if container is None:
-            return None
-        with explained("read the image's manifest"):
-            try:
-                text = container.download_blob(_blob(image.image), encoding="utf-8").readall()
-            except ResourceNotFoundError:
-                return None
+        store = _store(settings, clients)
+        text = store.read(_blob(image.image)) if store else None
     except BakeryError as failed:
         note(f"the packages of {image.image} are not known: {failed}")
+        return None
+    if text is None:
         return None
     found = Manifest.model_validate_json(text)
     _keep(settings, found)
     return found
 
 
-@explained("look for the deployment's storage account")
-def _container(settings: Settings, clients: Clients) -> "ContainerClient | None":
-    """Return the container of the deployment's state, or None before its first deploy."""
-    names, group = Names(settings), settings.azure_resource_group
-    accounts = clients.storage.storage_accounts
-    ours = [one for one in accounts.list_by_resource_group(group) if names.owns(one.tags)]
-    endpoints = ours[0].primary_endpoints if ours else None
-    if endpoints is None or not endpoints.blob:
+def _store(settings: Settings, clients: Clients) -> Store | None:
+    """Return the deployment's state, or None before its first deploy."""
+    account = Account(Azure(settings, clients))
+    found = account.find()
+    if found is None:
         return None
-    name = str(ours[0].name)
-    key = None
-    if settings.azure_artifact_access == "key":
-        key = str(accounts.list_keys(group, name)["keys"][0]["value"])
-    container = clients.blobs(str(endpoints.blob), name, key).get_container_client(_CONTAINER)
-    return container if container.exists() else None
+    key = next(iter(account.keys().values()), None)
+    secret = key.get_secret_value() if key else None
+    return Store(clients.blobs(account.endpoint, str(found.name), secret), settings.name)
 
 
 def _keep(settings: Settings, manifest: Manifest) -> None:

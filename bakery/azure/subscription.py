@@ -1,17 +1,15 @@
-"""What a subscription may do in a region: resource providers, sizes of machines, quotas."""
+"""What a subscription may do in a region: sizes of machines, quotas."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bakery.azure.clients import Clients
 from bakery.azure.errors import explained
 from bakery.azure.settings import words
-from bakery.errors import BakeryError, InputError
+from bakery.errors import InputError
 from bakery.settings import Settings
 
 PROVIDERS = ("Microsoft.Compute", "Microsoft.Network", "Microsoft.Storage")
-_REGISTER_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -21,27 +19,6 @@ class Size:
     name: str
     family: str
     cores: int
-
-
-@explained("register the resource providers")
-def register(clients: Clients, pause: float, providers: tuple[str, ...] = PROVIDERS) -> None:
-    """Register what a fresh subscription is not registered for; the SDK's own way does not work.
-
-    `pause` is between two looks, in seconds.
-
-    Raises:
-        BakeryError: It is not allowed, or does not end.
-    """
-    deadline = time.monotonic() + _REGISTER_SECONDS
-    for name in providers:
-        state = clients.resources.providers.get(name).registration_state
-        if state == "Registered":
-            continue
-        clients.resources.providers.register(name)
-        while clients.resources.providers.get(name).registration_state != "Registered":
-            if time.monotonic() > deadline:
-                raise BakeryError(f"{name} is still not registered", hint="try again later")
-            time.sleep(pause)
 
 
 @explained("the sizes of machines")
