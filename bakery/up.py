@@ -44,6 +44,7 @@ def check_server(settings: Settings) -> list[checks.CheckResult]:
             raise InputError(f"{server.name} is stopped", hint="./inv start")
         room_left(target, current)
     with step("Check: HTTPS from outside"):
-        results = checks.check_server(server, cache=settings.state_dir.absolute() / "cache")
+        cache = settings.state_dir.absolute() / "cache"
+        results = checks.check_server(server.as_client, cache=cache)
     with step("Check: inside the machine (testinfra)"):
         return results + checks.check_machine(server)

@@ -185,6 +185,22 @@ def test_rollback_keeps_the_runs(deployed: Bakery, image: str) -> None:
     assert deployed.status()["generation"] == number + 1, "no number is used twice"
 
 
+def test_only_the_check_is_let_in_before_the_server_is(deployed: Bakery) -> None:
+    ready = "experiments/search?max_results=1"
+    secrets = json.loads((deployed.folder / "secrets.json").read_text())
+    deployed.ssh("/usr/lib/mlflow-bakery/duty close")
+    answer = until(
+        lambda: shut if (shut := deployed.api(ready)).status_code == 503 else None,
+        seconds=10, what="nobody is let in",
+    )  # fmt: skip
+    assert answer.headers["Retry-After"] == "5"
+    for token, code in ((secrets["check_token"], 200), ("another", 503)):
+        assert deployed.api(ready, headers={"X-Bakery-Check": token}).status_code == code
+    assert deployed.status()["state"] == "not ready"
+    deployed.ok("start")
+    assert deployed.api(ready).status_code == 200
+
+
 def test_a_second_machine_on_the_data_disk_is_refused(deployed: Bakery, state: Path) -> None:
     settings = Settings(name=deployed.name, state_dir=state)
     with local.opened(settings) as target:

@@ -15,7 +15,7 @@ def test_cloud_init_is_done(host: Host) -> None:
     assert re.search(r"^status: done$", done.stdout, re.MULTILINE), done.stdout
 
 
-@pytest.mark.parametrize("unit", ["docker", "mlflow-data-disk", "mlflow", "ssh"])
+@pytest.mark.parametrize("unit", ["docker", "mlflow-data-disk", "mlflow-standby", "mlflow", "ssh"])
 def test_unit_is_active(unit: str, host: Host) -> None:
     assert said(host, f"systemctl is-active {unit}.service") == "active"
 
