@@ -377,6 +377,17 @@ def test_rows_that_are_missing_are_a_reason_to_go_back(monkeypatch: pytest.Monke
     assert there.leads_to == 1
 
 
+def test_on_an_empty_disk_nothing_is_missed() -> None:
+    there, image = world()
+    there.state.data_disk_served = False
+    target = Target(there)
+    there.disk["runs"].append("lost with its disk")
+    attempt(target, image)
+    assert "count" not in target.log
+    assert "snapshot" not in target.log
+    assert there.leads_to == 2
+
+
 def test_a_machine_that_cannot_import_never_stops_the_old_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
