@@ -326,6 +326,6 @@ def test_rollback_past_a_migration_takes_the_data_of_before(deployed: Bakery, im
     assert not there(deployed, late)
     backups = json.loads(deployed.ok("backup", "--list", "--json").out)
     kept = [one for one in backups if one["kept"] == "before a rollback"]
-    assert [one["places"] for one in kept] == [["blob"]], backups
+    assert [one["places"] for one in kept] == [["Blob"]], backups
     assert kept[0]["name"] in done.err
     assert kept[0]["revision"] == revision
