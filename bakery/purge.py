@@ -81,7 +81,7 @@ def report(found: list[Purged], *, dry_run: bool) -> None:
     verb = "would be deleted" if dry_run else "deleted for good"
     gone = [one for one in found if not one.why]
     counts = [(kind, sum(one.kind == kind for one in gone)) for kind in _KINDS]
-    note(", ".join(f"{number} {kind}s" for kind, number in counts) + f" {verb}")
+    note(", ".join(f"{number} {kind}{'s'[number == 1 :]}" for kind, number in counts) + f" {verb}")
     kept = [one for one in found if one.why]
     for one in kept:
         warn(f"{one.kind} {one.id} ({one.name}) stays: {one.why}")

@@ -88,7 +88,7 @@ def test_what_stays_is_told_and_is_a_failure(capfd: pytest.CaptureFixture[str]) 
     with pytest.raises(BakeryError, match="1 could not be deleted"):
         purge.report(found, dry_run=False)
     said = capfd.readouterr().err
-    assert "1 runs, 0 models, 0 experiments deleted for good" in said
+    assert "1 run, 0 models, 0 experiments deleted for good" in said
     assert "model a (n) stays: wine version 1 is made of it" in said
     purge.report(found, dry_run=True)
     assert "would be deleted" in capfd.readouterr().err
