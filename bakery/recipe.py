@@ -107,15 +107,23 @@ class Inputs:
     """How to reach the machine; None where Packer makes it, with a key of its own."""
     source: Literal["null", "qemu", "azure-arm"] = "null"
     target: Family = "local"
+    gpu: bool = False
+    """Whether containers are to be able to use NVIDIA GPUs."""
     qemu: Qemu | None = field(default=None)
     azure: AzureArm | None = field(default=None)
 
 
 def bake_key(
-    base_digest: str, containers: list[ContainerImage], disk_gib: int, family: Family = "local"
+    base_digest: str,
+    containers: list[ContainerImage],
+    disk_gib: int,
+    family: Family = "local",
+    *,
+    gpu: bool = False,
 ) -> str:
     """Return the hash of all that decides what an image contains."""
     inputs = {
+        **({"gpu": True} if gpu else {}),
         "schema": _SCHEMA,
         "target": family,
         "base": base_digest,
@@ -179,6 +187,7 @@ def _template(recipe: Recipe, inputs: Inputs) -> str:
             f"BAKE_BASE={inputs.base}",
             f"BAKE_TARGET={inputs.target}",
             f"BAKE_DIR={REMOTE}",
+            *(["BAKE_GPU=yes"] if inputs.gpu else []),
         ],
         scripts=[str(path) for path in scripts if path.name != _LAST],
         last_scripts=[str(PROVISION / _LAST)],

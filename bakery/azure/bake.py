@@ -75,7 +75,8 @@ def bake(settings: Settings, containers: list[ContainerImage], *, force: bool) -
 
 def _key(settings: Settings, urn: Urn, containers: list[ContainerImage]) -> str:
     base = marketplace.base_info(marketplace.base_name(settings), urn)
-    return bake_key(base.digest, containers, disk_gib(settings), "azure")
+    size, gpu = disk_gib(settings), settings.azure_gpu
+    return bake_key(base.digest, containers, size, "azure", gpu=gpu)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class _Bake:
             images_json=images_json(containers),
             source="azure-arm",
             target="azure",
+            gpu=self.settings.azure_gpu,
             azure=azure_arm(self.settings, login, urn, places, size=size),
         )
         _packer, version = packer.find_packer()

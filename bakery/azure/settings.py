@@ -104,6 +104,10 @@ class AzureSettings(BaseModel):
         default="Standard_B2s, Standard_B2als_v2, Standard_B2ls_v2",
         description="Sizes of the machine; the next is tried where one is not available.",
     )
+    azure_gpu: bool = Field(
+        default=False,
+        description="Bake NVIDIA's driver and container toolkit in, for training machines.",
+    )
     azure_ssh_sources: Annotated[str, AfterValidator(_sources)] | None = Field(
         default=None,
         description="Address ranges that may reach SSH. Unset: nobody; Run Command is used.",

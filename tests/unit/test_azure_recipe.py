@@ -1,5 +1,6 @@
 """The recipe for Azure: every option is one that the plugin has, nothing secret is in it."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,9 @@ def azure(**changes: object) -> recipe.AzureArm:
     return recipe.AzureArm(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def write(folder: Path, **changes: object) -> str:
+def write(folder: Path, *, gpu: bool = False, **changes: object) -> str:
     inputs = recipe.Inputs(
+        gpu=gpu,
         base="ubuntu-20.04",
         archives={"mysql": Path("/cache/mysql.tar")},
         images_json="{}\n",
@@ -141,6 +143,32 @@ def test_the_provisioners_are_those_of_the_local_bake(texts: dict[str, str]) -> 
     found = [Path(script).name for one in steps for script in one.get("scripts", [])]
     assert found == sorted(path.name for path in recipe.PROVISION.glob("*.sh"))
     assert found[-1] == "90-hygiene.sh"
+
+
+def test_what_gpus_need_is_baked_in_only_when_asked_for(
+    texts: dict[str, str], tmp_path: Path
+) -> None:
+    script = recipe.PROVISION / "25-nvidia.sh"
+    with_gpu = write(tmp_path, gpu=True)
+    assert "BAKE_GPU=yes" in with_gpu
+    assert "BAKE_GPU" not in texts["cli"]
+    assert problems(read(with_gpu)) == []
+    # Without it, the script ends before it calls any program.
+    done = subprocess.run(["/bin/bash", script], env={"PATH": "/nowhere"}, check=False)
+    assert done.returncode == 0
+    asked = {"PATH": "/nowhere", "BAKE_GPU": "yes"}
+    assert subprocess.run(["/bin/bash", script], env=asked, check=False).returncode != 0
+
+
+def test_what_gpus_need_is_pinned_and_proven() -> None:
+    text = (recipe.PROVISION / "25-nvidia.sh").read_text()
+    lines = text.replace("\\\n", " ").splitlines()
+    installed = [line for line in lines if line.startswith("apt-get install")]
+    words = [word for line in installed for word in line.split() if word.startswith('"')]
+    assert len(words) == 7
+    assert all("$driver" in word or "=$toolkit" in word for word in words)
+    assert "signed-by=" in text
+    assert lines[-1].endswith("grep -q '\"nvidia\"'")
 
 
 def test_azure_s_agent_takes_itself_back_last(texts: dict[str, str]) -> None:

@@ -44,6 +44,10 @@ def test_another_folder_is_the_same_image(checkout: Path, monkeypatch: pytest.Mo
     assert key() == here
 
 
+def test_an_image_for_gpus_is_another_one() -> None:
+    assert len({recipe.bake_key("b", [], 16, "azure", gpu=gpu) for gpu in (False, True)}) == 2
+
+
 def deciding() -> list[str]:
     roots = [PROJECT / one for one in recipe._DECIDES]
     files = [file for root in roots for file in ([root] if root.is_file() else root.rglob("*"))]
