@@ -67,4 +67,6 @@ class Order:
         if self.gpus and not _GPUS.fullmatch(self.gpus):
             raise InputError(f"--gpus {self.gpus}: not known", hint="all, a number, or device=ID")
         if self.experiment and not _EXPERIMENT.fullmatch(self.experiment):
-            raise InputError("--experiment has a control character in it")
+            raise InputError(
+                "--experiment has a control character in it", hint="choose another name"
+            )

@@ -94,7 +94,7 @@ def parse_parameters(given: Sequence[str]) -> dict[str, str]:
         if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*", name):
             raise InputError(f"--param {one}: not NAME=VALUE", hint="such as --param epochs=20")
         if name in found:
-            raise InputError(f"--param {name} is given twice")
+            raise InputError(f"--param {name} is given twice", hint="give it once")
         found[name] = value
     return found
 
@@ -131,7 +131,9 @@ def _entry_points(place: Path, values: Mapping[str, Any]) -> dict[str, dict[str,
     points = values.get("entry_points")
     for name, point in points.items() if isinstance(points, dict) else ():
         if not isinstance(point, dict) or not isinstance(point.get("command"), str):
-            raise InputError(f"{place}: the entry point {name} has no command")
+            raise InputError(
+                f"{place}: the entry point {name} has no command", hint="see examples/wine"
+            )
         # A parameter is a type alone, or a mapping that may have a default.
         found[str(name)] = {
             str(key): not (isinstance(value, dict) and value.get("default") is not None)
@@ -148,7 +150,7 @@ def _image(place: Path, environment: object) -> str:
     if not isinstance(image, str) or not image:
         raise InputError(f"{place}: docker_env has no image", hint="docker_env: {image: NAME:TAG}")
     if image.startswith("-") or not _HARMLESS.fullmatch(image):
-        raise InputError(f"{place}: {image!r} is no name of an image")
+        raise InputError(f"{place}: {image!r} is no name of an image", hint="such as NAME:TAG")
     for entry in values.get("environment") or []:
         name, value = entry if isinstance(entry, list) and len(entry) == 2 else (entry, "")
         if _SECRET.search(str(name)):
@@ -164,7 +166,10 @@ def _image(place: Path, environment: object) -> str:
             )
     for volume in values.get("volumes") or []:
         if not _HARMLESS.fullmatch(str(volume)):
-            raise InputError(f"{place}: docker_env.volumes: {volume!r} is not safe in a shell")
+            raise InputError(
+                f"{place}: docker_env.volumes: {volume!r} is not safe in a shell",
+                hint="only letters, digits and @%+=:,./_- are (mlflow#3381)",
+            )
     return image
 
 

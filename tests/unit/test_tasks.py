@@ -154,6 +154,14 @@ def test_plain_invoke_refuses_alike() -> None:
 
 
 OPTIONS = [
+    (["train", "--where", "gpu.example.org"], "--where gpu.example.org: not known"),
+    (["train", "--where", "local", "--gpus", "all"], "--gpus is for containers"),
+    (["train", "--param", "epochs"], "--param epochs: not NAME=VALUE"),
+    (["train", "--param", "a=1", "--param", "a=2"], "--param a is given twice"),
+    (["train", "--project", "/nowhere"], "/nowhere: No such file or directory"),
+    (["train", "--entry-point", "test"], "has no entry point test"),
+    (["deploy", "--role", "gpu"], "--role gpu: not known"),
+    (["gc", "--older-than", "a while"], "--older-than a while: no age"),
     (["bake", "--base", "arch"], "base: "),
     (["bake", "--driver", "vmware"], "driver: "),
     (["bake", "--keep", "always"], "--keep always: not known"),
@@ -179,7 +187,7 @@ def test_bad_options(
     assert not state.exists()
 
 
-NOT_THERE = ["status", "check", "env", "logs", "ssh", "stop", "start"]
+NOT_THERE = ["status", "check", "env", "logs", "ssh", "stop", "start", "train", "gc"]
 
 
 @pytest.mark.parametrize("verb", NOT_THERE)

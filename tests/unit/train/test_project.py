@@ -76,6 +76,7 @@ def test_what_cannot_run_is_refused(tmp_path: Path, text: str, said: str) -> Non
     with pytest.raises(InputError, match=r".") as refusal:
         read_project(written(tmp_path, text))
     assert said in str(refusal.value)
+    assert refusal.value.hint
     assert "\n" not in str(refusal.value)
     assert "s3" not in str(refusal.value) + refusal.value.hint
 
@@ -144,6 +145,7 @@ def test_what_cannot_be_done_is_refused(order: Order, said: str) -> None:
     with pytest.raises(InputError) as refusal:
         order.checked()
     assert said in str(refusal.value)
+    assert refusal.value.hint
 
 
 @pytest.mark.parametrize(
