@@ -37,6 +37,8 @@ class Lab:
     """Its Docker over SSH."""
     socket: str
     """The same as one of this host."""
+    login: list[str | Path]
+    """The words that log in to the training machine."""
     client: dict[str, str] = field(default_factory=dict)
 
     def train(self, *words: str) -> str:
@@ -101,15 +103,16 @@ def lab(make_bakery: Callable[..., Bakery]) -> Iterator[Lab]:
     folder = bakery.folder / "training"
     with tempfile.TemporaryDirectory() as name:
         socket = Path(name) / "docker.sock"
-        argv: list[str | Path] = [
-            *("ssh", "-F", "none", "-N", "-i", folder / "ssh" / "id_ed25519"),
+        login: list[str | Path] = [
+            *("ssh", "-F", "none", "-i", folder / "ssh" / "id_ed25519"),
             *("-o", f"UserKnownHostsFile={folder / 'known_hosts'}"),
-            *("-L", f"{socket}:/var/run/docker.sock", docker_host.removeprefix("ssh://")),
+            docker_host.removeprefix("ssh://"),
         ]
+        argv = [*login, "-N", "-L", f"{socket}:/var/run/docker.sock"]
         with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as forward:
             until(socket.exists, seconds=30, what="the forwarded socket")
             bakery.extra = {"DOCKER_HOST": f"unix://{socket}"}
-            yield Lab(bakery, docker_host, f"unix://{socket}", bakery.client())
+            yield Lab(bakery, docker_host, f"unix://{socket}", login, bakery.client())
             forward.terminate()
 
 
@@ -197,6 +200,11 @@ def everything_shown(lab: Lab) -> list[str]:
     kept += json.loads(lab.docker("inspect", *images))
     history = [lab.docker("history", "--no-trunc", one) for one in images]
     logs = [lab.docker("logs", one) for one in ids]
+    logs.append(lab.bakery.ok("logs", "--service", "machine", "--lines", "5000").out)
+    journal = ("sudo", "journalctl", "--no-pager", "--output=cat")
+    logs.append(subprocess.run(
+        [*lab.login, "--", *journal], check=True, text=True, capture_output=True, timeout=60
+    ).stdout)  # fmt: skip
     return [arguments.decode(), *texts(kept), *history, *logs]
 
 
