@@ -44,6 +44,7 @@ build {
     scripts = [
       "PROVISION/10-system.sh",
       "PROVISION/20-docker.sh",
+      "PROVISION/25-nvidia.sh",
       "PROVISION/30-files.sh",
       "PROVISION/40-containers.sh",
       "PROVISION/50-schema.sh",
