@@ -73,6 +73,10 @@ class Access:
                 return Answer(done.returncode, done.stdout, done.stderr)
         return self._inside.execute(number, words, stdin=stdin, timeout=timeout)
 
+    def finish(self) -> None:
+        """Leave nothing behind in the machines."""
+        self._inside.finish()
+
     def console(self, number: int) -> str:
         """Return the end of what a machine wrote to its console."""
         text = self._inside.console(number)

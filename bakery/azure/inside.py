@@ -5,6 +5,7 @@ parts; what goes in as standard input is a protected parameter, which Azure neve
 """
 
 import base64
+import contextlib
 import gzip
 import json
 import secrets
@@ -17,6 +18,7 @@ import requests
 from bakery.azure.context import Azure
 from bakery.azure.errors import explained
 from bakery.azure.operations import found
+from bakery.errors import BakeryError
 from bakery.run import last_lines
 from bakery.targets.base import Answer
 
@@ -52,7 +54,7 @@ class Inside:
         """Begin; `alone` says that no other run can have a command under way."""
         self._azure = azure
         self._alone = alone
-        self._cleared: set[int] = set()
+        self._used: set[int] = set()
         self._commands: Any = azure.clients.compute.virtual_machine_run_commands
         self._vms: Any = azure.clients.compute.virtual_machines
 
@@ -97,7 +99,7 @@ class Inside:
         """Run a script and return the size of the whole answer and the part that it shows."""
         vm, name = self._azure.names.machine(number), f"{_OURS}{secrets.token_hex(4)}"
         group = self._azure.group
-        self._clear(number)
+        self._used.add(number)
         properties: dict[str, Any] = {
             "source": {"script": script},
             "timeoutInSeconds": int(timeout) + 60,
@@ -120,15 +122,20 @@ class Inside:
             return None, str(view.error or view.execution_message or "no answer")
         return int(size), part
 
+    def finish(self) -> None:
+        """See that no command is left in a machine: this run's, or one's that was killed."""
+        for number in self._used if self._alone else ():
+            with contextlib.suppress(BakeryError):
+                self._clear(number)
+
+    @explained("delete old commands of the machine")
     def _clear(self, number: int) -> None:
-        """Delete the commands that a killed run left in a machine."""
-        if not self._alone or number in self._cleared:
-            return
-        self._cleared.add(number)
         group, vm = self._azure.group, self._azure.names.machine(number)
-        for one in list(self._commands.list_by_virtual_machine(group, vm)):
+        listed = self._commands.list_by_virtual_machine
+        for one in found(lambda: list(listed(group, vm))) or []:
             if str(one.name).startswith(_OURS):
-                self._commands.begin_delete(group, vm, str(one.name), polling=False)
+                delete = partial(self._commands.begin_delete, group, vm, str(one.name))
+                self._azure.operations.run(f"forget {one.name}", delete)
 
 
 def unpacked(packed: str) -> Answer:

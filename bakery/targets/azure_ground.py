@@ -123,6 +123,7 @@ class AzureGround:
 
     def close(self) -> None:
         """Let others at the deployment."""
+        self.access.finish()
         if self._locks is not None:
             self._locks.close()
 
