@@ -1,6 +1,7 @@
 """Virtual machines, one for each generation: made, stopped, deleted, given the data disk."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,8 +31,8 @@ class Birth:
 
     image: str
     """The full id of the gallery version."""
-    interface: str
-    """The full id of its network interface."""
+    interface: Callable[[], str]
+    """Gives the full id of its network interface, which may have gone with a failed machine."""
     custom_data: str
     public_key: str
     identity: str = ""
@@ -167,7 +168,7 @@ class Machines:
         return True
 
     def _clear(self, number: int) -> None:
-        """Delete what a failed creation left; the network interface stays for the next try."""
+        """Delete what a failed creation left."""
         if self.find(number) is not None:
             self._run("delete", self._vms.begin_delete, number)
 
@@ -203,7 +204,7 @@ class Machines:
                 "networkProfile": {
                     "networkInterfaces": [
                         {
-                            "id": birth.interface,
+                            "id": birth.interface(),
                             "properties": {"primary": True, "deleteOption": "Delete"},
                         }
                     ]

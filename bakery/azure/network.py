@@ -1,5 +1,6 @@
 """Network, security group and public address; the address moves from machine to machine."""
 
+from dataclasses import replace
 from typing import Any
 
 from bakery.azure.context import Azure
@@ -73,17 +74,21 @@ class Network:
 
     def find_address(self) -> Any:
         """Return the public address as Azure knows it, or None."""
+        return found(self._look_at_address)
+
+    def _look_at_address(self) -> Any:
         name = self._azure.names.address
-        return found(lambda: self._client.public_ip_addresses.get(self._azure.group, name))
+        address = self._client.public_ip_addresses.get(self._azure.group, name)
+        configuration = address.ip_configuration
+        # .../networkInterfaces/NAME/ipConfigurations/main
+        self._holder = str(configuration.id).split("/")[-3] if configuration else ""
+        return address
 
     def holder(self) -> str:
         """Return the name of the network interface that has the address; empty: none has."""
         if self._holder is None:
-            address = self.find_address()
-            configuration = address.ip_configuration if address else None
-            # .../networkInterfaces/NAME/ipConfigurations/main
-            self._holder = configuration.id.split("/")[-3] if configuration else ""
-        return self._holder
+            self.find_address()
+        return self._holder or ""
 
     @explained("move the public address")
     def move_address(self, interface: str) -> None:
@@ -188,11 +193,12 @@ class Network:
             "publicIPAddressVersion": "IPv4",
             "dnsSettings": {"domainNameLabel": self._azure.names.dns_label},
         }
-        return self._wanted(
+        wanted = self._wanted(
             "the public address", self._azure.names.address,
             self._client.public_ip_addresses,
             {"sku": {"name": "Standard"}, "properties": properties},
         )  # fmt: skip
+        return replace(wanted, get=self._look_at_address)
 
     def _wanted(self, kind: str, name: str, client: Any, body: Body, *drop: Any) -> Wanted:
         azure = self._azure

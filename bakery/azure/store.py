@@ -31,10 +31,14 @@ class Store:
     """The files of one deployment in Blob."""
 
     def __init__(self, service: "BlobServiceClient", name: str) -> None:
-        self._container = service.get_container_client(CONTAINER)
+        self.use(service)
         self._name = name
         self._tokens: dict[str, str] | None = None
         self._lost = threading.Event()
+
+    def use(self, service: "BlobServiceClient") -> None:
+        """Reach it in another way from now on: with another key."""
+        self._container = service.get_container_client(CONTAINER)
 
     @explained("read the deployment's state")
     def load(self) -> Deployment | None:
@@ -121,8 +125,7 @@ class Store:
         Raises:
             BakeryError: Another one is at work; says who, where and since when.
         """
-        blob = self._container.get_blob_client("lock")
-        lease = self._acquire(blob)
+        lease = str(self._acquire(self._container.get_blob_client("lock")).id)
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(lease, ended), daemon=True)
         renewing.start()
@@ -133,7 +136,7 @@ class Store:
             renewing.join()
             # The container may be gone, with all that was in it.
             with contextlib.suppress(Exception):
-                lease.release()
+                self._lease(lease).release()
 
     @explained("look for the deployment's state")
     def exists(self) -> bool:
@@ -167,12 +170,17 @@ class Store:
         blob.set_blob_metadata(_holder(), lease=lease)
         return lease
 
-    def _renew(self, lease: "BlobLeaseClient", ended: threading.Event) -> None:
+    def _lease(self, lease: str) -> "BlobLeaseClient":
+        from azure.storage.blob import BlobLeaseClient
+
+        return BlobLeaseClient(self._container.get_blob_client("lock"), lease_id=lease)
+
+    def _renew(self, lease: str, ended: threading.Event) -> None:
         from azure.core.exceptions import HttpResponseError
 
         while not ended.wait(_RENEW_SECONDS):
             try:
-                lease.renew()
+                self._lease(lease).renew()
             except HttpResponseError as error:
                 if error.status_code in {404, 409, 412}:  # somebody else has it
                     self._lost.set()

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -23,6 +24,9 @@ from bakery.log import step
 from bakery.settings import Settings
 from bakery.state import Deployment, Secrets, whoever
 from bakery.targets.base import BlobAccess
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobServiceClient
 
 
 class AzureGround:
@@ -94,11 +98,12 @@ class AzureGround:
 
     @cached_property
     def _unlocked(self) -> Store:
-        key = next(iter(self.keys.values()), None)
-        service = self.azure.clients.blobs(
+        return Store(self._service(next(iter(self.keys.values()), None)), self.settings.name)
+
+    def _service(self, key: SecretStr | None) -> "BlobServiceClient":
+        return self.azure.clients.blobs(
             self.account.endpoint, self.account.name, key.get_secret_value() if key else None
         )
-        return Store(service, self.settings.name)
 
     def recall(self) -> bool:
         """Read what is remembered, if anything is; return whether there was a deployment.
@@ -234,6 +239,7 @@ class AzureGround:
         secrets = self.secrets
         if secrets.previous_storage_key is not None:
             return  # made by a run that was cut off
+        self.store.use(self._service(secrets.storage_key))
         self.account.renew_key(self._other_key())
         self._forget_keys()
         key = self.keys[self._other_key()]
@@ -243,6 +249,7 @@ class AzureGround:
         """End the storage key that counted before: Azure makes it anew, and nobody reads it."""
         if self.secrets.previous_storage_key is None:
             return
+        self.store.use(self._service(self.secrets.storage_key))
         self.account.renew_key(self._other_key())
         self._forget_keys()
         self.save_secrets(self.secrets.model_copy(update={"previous_storage_key": None}))

@@ -1,6 +1,6 @@
 """One deployment in Azure: the steps of a replacement, and what is asked of its machines."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from bakery import duty, environment, tls
@@ -254,7 +254,8 @@ class AzureTarget(AzureGround):
     def whole(self, generation: Generation) -> bool:
         """Return whether a machine has the data disk and the public address."""
         names, number = self.azure.names, generation.number
-        holder = self.disks.holder(self.data_disk)
+        disk = self.disks.known(self.data_disk)
+        holder = (disk.managed_by or "").split("/")[-1] if disk else ""
         return holder == names.machine(number) and self.net.holder() == names.interface(number)
 
     # -- the end ---------------------------------------------------------------------------------
@@ -276,8 +277,10 @@ class AzureTarget(AzureGround):
     def _make(self, generation: Generation) -> str:
         """Make a machine; return the digest of the environment that it is given."""
         names, deployment = self.azure.names, self.deployment
-        interface = self.net.ensure_interface(
-            names.interface(generation.number), names.tags(generation.number)
+        interface = partial(
+            self.net.ensure_interface,
+            names.interface(generation.number),
+            names.tags(generation.number),
         )
         deployment.environment_serial += 1
         self.save()

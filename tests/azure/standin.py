@@ -147,7 +147,7 @@ class StandIns:
 
     def _mount(self, machine: Machine, root: Path, data: Path) -> None:
         """Be the guard of the data disk."""
-        device = root / _LUN / "0"
+        device = root / _LUN / "10"
         if not device.exists():
             return
         brought = json.loads((root / "etc/mlflow-bakery/environment.json").read_text())
