@@ -58,7 +58,7 @@ class Served(Estate):
         self.put_vm(name, body)
 
     def give(self, name: str, disk: str) -> None:
-        body: Any = {"dataDisksToAttach": [{"diskId": self.id("Compute", disk), "lun": 0}]}
+        body: Any = {"dataDisksToAttach": [{"diskId": self.id("Compute", disk), "lun": 10}]}
         calls = self.clients.compute.virtual_machines
         calls.begin_attach_detach_data_disks("rg", name, body).result()
 
