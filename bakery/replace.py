@@ -17,6 +17,8 @@ from bakery.state import Event, Generation, Pending, Step, whoever
 from bakery.targets.base import Target
 
 _SERVES_SECONDS = 3
+_PATIENCE = 240
+"""Seconds for what has served before: to give it up early would help nobody."""
 
 
 def replace(target: Target, image: Manifest) -> None:
@@ -76,18 +78,21 @@ def recover(target: Target) -> None:
 
 
 def serve(target: Target, generation: Generation) -> None:
-    """Let a generation serve that is there; what is done already is left as it is.
+    """Let the generation that counts serve; what is done already is left as it is.
+
+    It was checked before, so clients are let in as soon as it answers, even if that takes longer
+    than anybody waits for it here.
 
     Raises:
-        BakeryError: It does not.
+        BakeryError: It does not answer.
     """
     with step(f"Start generation {generation.number}"):
         target.create(generation)
         target.attach(generation)
         target.move_address(generation)
+        target.admit(generation)
         target.activate(generation)
-    wait_ready(target, generation)
-    _admit(target, generation)
+    wait_ready(target, generation, patience=_PATIENCE)
 
 
 def serves(target: Target, generation: Generation) -> bool:
@@ -101,15 +106,18 @@ def serves(target: Target, generation: Generation) -> bool:
     return True
 
 
-def wait_ready(target: Target, generation: Generation) -> None:
-    """Wait until a generation serves the check over HTTPS.
+def wait_ready(target: Target, generation: Generation, *, patience: int = 0) -> None:
+    """Wait until a generation serves the check over HTTPS; with `patience`, in s, its clients.
 
     Raises:
         BakeryError: It does not; with the end of its log.
     """
     with step("Ready: an authenticated call that reads the database"):
         try:
-            checks.wait_ready(target.server(generation), deadline=target.settings.ready_seconds)
+            server, seconds = target.server(generation), target.settings.ready_seconds
+            if patience:
+                server, seconds = server.as_client, max(seconds, patience)
+            checks.wait_ready(server, deadline=seconds)
         except BakeryError as error:
             error.tail = error.tail or duty.journal(target, generation)
             raise
@@ -338,7 +346,7 @@ def _undo(target: Target, pending: Pending, reason: str, *, settings: bool = Fal
             warn(f"generation {before.number} takes over again")
             serve(target, before)
         rotate.apply(target, before, settings=settings)
-        wait_ready(target, before)
+        wait_ready(target, before, patience=_PATIENCE)
     _end(target, pending, f"undone: {reason}")
     if before:
         note(f"generation {before.number} serves again")

@@ -279,7 +279,7 @@ class Target(Protocol):
         """Let the machine take disk and address into use; does not wait until it serves."""
 
     def admit(self, generation: "Generation") -> None:
-        """Let every client in; the machine remembers that over its own reboots."""
+        """Let every client in, from the next start on if it does not serve; it remembers that."""
 
     def retire(self, generation: "Generation") -> None:
         """Stop a machine for good and keep it for a rollback; on Azure: deallocate."""

@@ -27,6 +27,9 @@ ALL_STEPS = [
 ]  # fmt: skip
 
 
+AGAIN = ["create 1", "attach 1", "move_address 1", "admit 1", "activate 1", "ready 1"]
+
+
 class FakeTarget:
     """Keeps a deployment's state as a target does, and notes what it is asked to do."""
 
@@ -305,7 +308,7 @@ def test_a_stopped_machine_is_started_by_another_deploy(
     assert target.serving is None
     target.done.clear()
     deploy.deploy(settings)
-    assert target.done == ALL_STEPS
+    assert target.done == [*ALL_STEPS[:4], *AGAIN]
 
 
 @pytest.mark.parametrize("words", [{"replace": True}, {"image": "old"}], ids=str)
@@ -388,7 +391,7 @@ def test_start_and_stop(target: FakeTarget, settings: Settings) -> None:
     deploy.stop(settings)
     target.done.clear()
     deploy.start(settings)
-    assert target.done == ["check", *FOUNDATIONS, *ALL_STEPS[4:]]
+    assert target.done == ["check", *FOUNDATIONS, *AGAIN]
 
 
 def test_what_is_not_deployed_is_neither_started_nor_stopped(

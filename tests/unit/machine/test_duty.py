@@ -60,7 +60,9 @@ def test_who_is_admitted_is_remembered(machine: Machine, places: Places) -> None
     assert not places.admitted.exists()
     machine.mounted = None
     duty.close(places)
+    duty.admit(places)
     assert len(machine.rendered) == 3, "in standby nothing is rendered"
+    assert places.admitted.exists()
 
 
 def test_it_ends_its_work_in_order(machine: Machine, places: Places) -> None:

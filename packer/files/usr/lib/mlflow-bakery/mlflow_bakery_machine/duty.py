@@ -61,9 +61,10 @@ def activate(places: Places) -> None:
 
 
 def admit(places: Places) -> None:
-    """Let every client in, now and after a reboot."""
+    """Let every client in, now or as soon as the server runs, and after a reboot."""
     write_file(places.admitted, Rendered(""))
-    prepare(places, running=True)
+    if mounted_device(places.data) is not None:
+        prepare(places, running=True)
 
 
 def close(places: Places) -> None:
