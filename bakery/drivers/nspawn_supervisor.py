@@ -4,6 +4,7 @@ Works in mount and process namespaces of its own, so that whatever ends it, even
 machine and takes the mounts and with them the loop devices away.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -66,7 +67,9 @@ def _supervise(job: Path, group: Path | None) -> int:
         run(["mount", "--make-rprivate", "/"])
         run(["mount", "-t", "proc", "proc", "/proc"])
         lock = hold(spec["disk"])
-        words = [*_inside(group), *_prepare(spec, disks)]
+        words = _prepare(spec, disks)
+        own = None if group else _own_group(spec["name"].name)
+        words = [*_inside(group or own), *words]
         disks.listen()
     except (BakeryError, OSError) as error:
         print(f"supervisor: failed: {error} {getattr(error, 'tail', '')}", flush=True)
@@ -74,6 +77,8 @@ def _supervise(job: Path, group: Path | None) -> int:
     started_mark(job.parent).touch()
     while (code := _run_machine(words, lock)) == _REBOOT:
         _remove_link(spec)
+    if own:
+        _clear(own)
     return code
 
 
@@ -100,6 +105,27 @@ def _step_aside() -> Path | None:
     keeper.mkdir(exist_ok=True)
     (keeper / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
     return group
+
+
+def _own_group(name: str) -> Path | None:
+    """Return a control group for one machine where no service of the host's systemd has one.
+
+    In the root's, machines would share the groups of equal names: each one's systemd would wait
+    for the others' sessions to end. None where no group can be made.
+    """
+    group = _UNIFIED.parent / f"mlflow-bakery-{name}"
+    _clear(group)  # what a killed one left
+    with contextlib.suppress(OSError):
+        group.mkdir(exist_ok=True)
+        return group
+    return None
+
+
+def _clear(group: Path) -> None:
+    """Remove a control group with all below it that is empty."""
+    for one in (*sorted(group.rglob("*/"), reverse=True), group):
+        with contextlib.suppress(OSError):
+            one.rmdir()
 
 
 def _inside(group: Path | None) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 
 from bakery import machine
 from bakery.disk import hold
+from bakery.drivers import nspawn_supervisor
 from bakery.drivers.base import MachineSpec
 from bakery.drivers.nspawn import Nspawn
 from bakery.errors import BakeryError, InputError
@@ -124,3 +125,19 @@ def test_a_machine_that_cannot_start_says_why_and_leaves_nothing(make_spec: Make
     assert failed.value.log == spec.console
     assert not driver.running(spec)
     assert str(spec.folder) not in Path("/proc/mounts").read_text()
+
+
+def test_a_machine_has_a_control_group_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nspawn_supervisor, "_UNIFIED", tmp_path / "cgroup.controllers")
+    left = tmp_path / "mlflow-bakery-one" / "payload" / "user.slice"
+    left.mkdir(parents=True)
+    made = nspawn_supervisor._own_group("one")
+    assert made == tmp_path / "mlflow-bakery-one"
+    assert list(made.iterdir()) == [], "what an earlier machine left is gone"
+    (made / "payload").mkdir()
+    nspawn_supervisor._clear(made)
+    assert not made.exists()
+    monkeypatch.setattr(nspawn_supervisor, "_UNIFIED", Path("/proc/cgroup.controllers"))
+    assert nspawn_supervisor._own_group("one") is None
