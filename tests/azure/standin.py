@@ -8,6 +8,7 @@ at the public address that leads to it, and keeps all that is lasting on the dat
 import base64
 import json
 import os
+import re
 import shutil
 import threading
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from bakery import tls
+from bakery.render import PROJECT
 from tests.azure import standin_tools
 from tests.azure.loopback import Neighbourhood
 from tests.azure.machines import Machine, Output
@@ -24,7 +26,10 @@ from tests.azure.standin_server import Site, serving, write_counts
 from tests.azure.world import Resource
 
 IMAGE_TAG = "mlflow-bakery-image"
-_LUN = "dev/disk/azure/data/by-lun"
+_NODES = "dev/disk/azure/data/by-lun"
+_GUARD = PROJECT / "packer/files/usr/lib/mlflow-bakery/mlflow_bakery_machine/guard.py"
+_LUN = re.findall(r"/dev/disk/azure/data/by-lun/(\d+)", _GUARD.read_text(encoding="utf-8"))[0]
+"""Where the machine's own guard looks for its data disk."""
 
 
 class StandIns:
@@ -147,7 +152,7 @@ class StandIns:
 
     def _mount(self, machine: Machine, root: Path, data: Path) -> None:
         """Be the guard of the data disk."""
-        device = root / _LUN / "10"
+        device = root / _NODES / _LUN
         if not device.exists():
             return
         brought = json.loads((root / "etc/mlflow-bakery/environment.json").read_text())
@@ -230,7 +235,7 @@ def _bring_environment(custom_data: bytes, root: Path) -> None:
 
 def _show_disks(root: Path, disks: dict[int, Path]) -> None:
     """Let device nodes come and go as the disks do; a disk that is gone is not mounted any more."""
-    folder = root / _LUN
+    folder = root / _NODES
     folder.mkdir(parents=True, exist_ok=True)
     for node in folder.iterdir():
         if disks.get(int(node.name)) != node.resolve():
