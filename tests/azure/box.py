@@ -224,11 +224,11 @@ table ip {name} {{ }}
 delete table ip {name}
 table ip {name} {{
     chain here {{
-        type nat hook output priority dstnat;
+        type nat hook output priority -100;
         {rules}
     }}
     chain through {{
-        type nat hook prerouting priority dstnat;
+        type nat hook prerouting priority -100;
         {rules}
     }}
     chain closed {{

@@ -51,9 +51,11 @@ def light(
         chosen = options or Options(resolve=True)
         with serving(folder, options=chosen, machines=machines, stores=blobs, **values) as fake:
             _write_programs(fake, folder / "bin")
-            yield fake
-            for account in fake.world.of_type("Microsoft.Storage/storageAccounts"):
-                blobs.remove(account["name"])
+            try:
+                yield fake
+            finally:
+                for account in fake.world.of_type("Microsoft.Storage/storageAccounts"):
+                    blobs.remove(account["name"])
     finally:
         machines.close()
         if own:
