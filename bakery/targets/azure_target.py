@@ -20,6 +20,7 @@ from bakery.targets.azure_training import NoTraining
 from bakery.targets.base import Answer, Server, SshAccess
 
 _QUIESCE_SECONDS = 120
+_ENVIRONMENT = "/etc/mlflow-bakery/environment.json"
 
 
 class AzureTarget(AzureGround):
@@ -296,12 +297,15 @@ class AzureTarget(AzureGround):
         return environment.digest(values)
 
     def _wait_for_agent(self, generation: Generation) -> None:
-        """Wait until cloud-init is done: Azure calls a machine ready before that.
+        """Wait until cloud-init has brought the environment: Azure calls a machine ready before.
+
+        Not until it is done: its last stage comes after multi-user.target, which comes after the
+        server's unit, which waits for the data disk.
 
         Raises:
-            BakeryError: It does not come to its end; with the end of the console.
+            BakeryError: It does not come; with the end of the console.
         """
-        words = ["cloud-init", "status", "--wait"]
+        words = ["sh", "-c", f"until test -s {_ENVIRONMENT}; do sleep 0.2; done"]
         seconds = float(self.settings.boot_seconds)
         answer = self.access.execute(
             generation.number, words, access=None, stdin=None, timeout=seconds

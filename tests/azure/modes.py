@@ -117,6 +117,8 @@ def environment(fake: Fake, pebble: Pebble | None = None) -> dict[str, str]:
     if isinstance(fake.machines, StandIns):
         found["BAKERY_ACME_ROOT"] = str(fake.machines.ca_file)
     if pebble is not None:
+        # Things really take their time there.
+        found["BAKERY_AZURE_POLLING_SECONDS"] = "0.2"
         found["BAKERY_ACME_DIRECTORY"] = pebble.directory
         found["BAKERY_ACME_CA"] = str(pebble.ca)
         found["BAKERY_ACME_ROOT"] = str(pebble.root)
