@@ -7,6 +7,7 @@ from typing import Any
 from bakery import checks, targets
 from bakery.errors import BakeryError, InputError
 from bakery.log import note, step, warn
+from bakery.manifest import Manifest
 from bakery.run import last_lines
 from bakery.settings import Settings
 from bakery.state import Generation
@@ -49,6 +50,22 @@ def keep(target: Target, generation: Generation, reason: str) -> str:
         BakeryError: It could not be made, verified or copied to Blob; then it does not count.
     """
     return str(_machine((target, generation), "make", "--keep", reason)["name"])
+
+
+def before_migration(target: Target, image: Manifest) -> None:
+    """Back up what serves before an image changes its schema; nothing to do if it does not.
+
+    Raises:
+        BakeryError: It could not be made; the server goes on as before.
+    """
+    current, revision = target.deployment.generation, target.schema(image)["revision"]
+    if current is None or current.revision == revision or not target.running(current):
+        return
+    versions = {one.name: one.version for one in image.containers}
+    reason = f"before the upgrade to MLflow {versions['mlflow']}"
+    with step(f"Backup: the schema goes from {current.revision} to {revision}"):
+        name = keep(target, current, reason)
+    note(f"kept: {name}")
 
 
 def backups(settings: Settings) -> list[dict[str, Any]]:

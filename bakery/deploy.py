@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bakery import environment, rotate, signals, targets, training
+from bakery import backup, environment, rotate, signals, targets, training
 from bakery import replace as replacement
 from bakery import resize as resizing
 from bakery import rollback as rolling_back
@@ -46,6 +46,7 @@ def deploy(
                 _start_again(target)
             else:
                 replacement.check_image(target, chosen)
+                backup.before_migration(target, chosen)
                 replacement.replace(target, chosen)
         return target.server()
 

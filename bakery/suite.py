@@ -12,9 +12,6 @@ from bakery.log import note
 from bakery.render import PROJECT
 
 _QUICK = {"lint": ["tests/lint"], "unit": ["tests/unit"]}
-_MATRICES = [
-    "tests/e2e/test_interrupts.py", "tests/e2e/test_killed.py", "tests/azure/test_matrix.py",
-]  # fmt: skip
 # Two workers; with machines a file at a time, the longest first (tests/conftest.py).
 _TWO = ["-n2"]
 _MACHINES = [*_TWO, "--dist=loadfile", "--no-loadscope-reorder"]
@@ -23,7 +20,7 @@ _SLOW = {
     "e2e": [*_MACHINES, "tests/e2e"],
     "azure": [*_MACHINES, "tests/azure"],
     "browser": ["tests/browser"],
-    "matrix": ["--matrix", "-s", *_MATRICES],
+    "matrix": ["--matrix", "-s", "-m", "matrix", "tests/e2e", "tests/azure"],
 }
 _ALL = [
     [*_TWO, "tests/lint", "tests/unit"],

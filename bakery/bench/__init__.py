@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from bakery import pool
 from bakery.bake import bake
+from bakery.bench.backups import backups
 from bakery.bench.load import memory_and_size, request_rates
 from bakery.bench.measure import Measure, print_json, print_table
 from bakery.bench.replacement import replacements
@@ -26,6 +27,7 @@ _ROWS = {
     "d": ("Requests through the front door and past it", request_rates),
     "e": ("Idle memory and size", memory_and_size),
     "f": ("Replacement of the machine under its clients", replacements),
+    "g": ("Backup and restore, against mysqldump and mysql", backups),
 }
 
 

@@ -14,6 +14,8 @@ import pytest
 from bakery.errors import BakeryError
 from tests.azure.stage import Stage, forked
 
+pytestmark = pytest.mark.matrix
+
 _SLICE = 4
 FAULTS: dict[str, dict[str, Any]] = {
     "429": {"action": "answer", "status": 429, "code": "TooManyRequests", "retry_after": 0},

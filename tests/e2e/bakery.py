@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,12 @@ from requests.auth import HTTPBasicAuth
 
 PROJECT = Path(__file__).parents[2]
 INVOKE = [str(Path(sys.executable).with_name("invoke")), "--search-root", str(PROJECT)]
+_CHECK_TABLES = """
+ask() { docker exec --interactive mlflow-mysql-1 \\
+    mysql --defaults-file=/run/secrets/client.cnf --skip-column-names mlflow; }
+echo "SELECT CONCAT('CHECK TABLE \\`', table_name, '\\`;') FROM information_schema.tables
+    WHERE table_schema = 'mlflow' AND table_type = 'BASE TABLE'" | ask | ask
+"""
 
 
 @dataclass
@@ -51,15 +58,16 @@ class Bakery:
             **self.extra,
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, stdin: Path = Path(os.devnull)) -> subprocess.Popen[str]:
         """Start a verb and do not wait for it."""
-        return subprocess.Popen(
-            # It ends with the tests, however they end.
-            ["setpriv", "--pdeathsig", "TERM", *INVOKE, *words],
-            env=self.environment, cwd=PROJECT, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
+        with stdin.open("rb") as file:
+            return subprocess.Popen(
+                # It ends with the tests, however they end.
+                ["setpriv", "--pdeathsig", "TERM", *INVOKE, *words],
+                env=self.environment, cwd=PROJECT, text=True,
+                stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True,
+            )  # fmt: skip
 
     def run(self, *words: str, timeout: float = 900) -> Done:
         """Run a verb to its end."""
@@ -99,21 +107,36 @@ class Bakery:
         assert done.code == 0, done.said
         return done.out
 
-    def api(self, path: str, method: str = "GET", **given: Any) -> requests.Response:
-        """Ask the server over HTTPS with the right login."""
+    def session(self) -> requests.Session:
+        """Return what asks the server over HTTPS with the right login, again and again."""
         client = self.client()
-        login = HTTPBasicAuth(
+        made = requests.Session()
+        made.trust_env = False  # its CA bundle would win over ours
+        made.verify = client["MLFLOW_TRACKING_SERVER_CERT_PATH"]
+        made.auth = HTTPBasicAuth(
             client["MLFLOW_TRACKING_USERNAME"].encode(),
             client["MLFLOW_TRACKING_PASSWORD"].encode(),
         )
-        return requests.request(
-            method,
-            f"{client['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}",
-            auth=login,
-            verify=client["MLFLOW_TRACKING_SERVER_CERT_PATH"],
-            timeout=30,
-            **given,
-        )
+        return made
+
+    def url(self, path: str) -> str:
+        """Return the address of a call of MLflow's API."""
+        return f"https://{self.facts['hostname']}/api/2.0/mlflow/{path}"
+
+    def artifact(self, path: str) -> str:
+        """Return the address of an artifact."""
+        return f"https://{self.facts['hostname']}/api/2.0/mlflow-artifacts/artifacts/{path}"
+
+    def api(self, path: str, method: str = "GET", **given: Any) -> requests.Response:
+        """Ask the server over HTTPS with the right login."""
+        with self.session() as client:
+            return client.request(method, self.url(path), timeout=30, **given)
+
+    def tables_are_whole(self) -> None:
+        """See that MySQL finds no fault in any table."""
+        lines = self.ssh(f"sh -c {shlex.quote(_CHECK_TABLES)}").splitlines()
+        assert len(lines) > 50, lines
+        assert [line for line in lines if not line.endswith("OK")] == []
 
     def destroy(self) -> None:
         self.ok("destroy", "--with-data", "--yes")
@@ -125,6 +148,45 @@ class Bakery:
     @property
     def facts(self) -> dict[str, Any]:
         return dict(json.loads((self.folder / "deployment.json").read_text()))
+
+
+def supervisor(bakery: Bakery, generation: int) -> int:
+    """Return the process that all of a machine's processes end with."""
+    record = bakery.folder / "machines" / str(generation) / "supervisor.pid"
+    return int(record.read_text().split()[0])
+
+
+def newest(bakery: Bakery) -> int:
+    """Return the number of the machine that serves, or that is about to."""
+    facts = bakery.facts
+    return int(((facts["pending"] or {}).get("generation") or facts["generation"])["number"])
+
+
+def crash(bakery: Bakery) -> None:
+    """Kill every process of the newest machine at once."""
+    os.kill(supervisor(bakery, newest(bakery)), signal.SIGKILL)
+
+
+def inside(
+    bakery: Bakery, command: str, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as root in the newest machine, without the command line."""
+    hosts = bakery.folder / "machines" / str(newest(bakery)) / "known_hosts"
+    host = hosts.read_text().split()[0]
+    words = [
+        "ssh", "-F", "none", "-i", str(bakery.folder / "ssh/id_ed25519"),
+        "-o", f"UserKnownHostsFile={hosts}",
+        "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", f"bakery@{host}", f"sudo {command}",
+    ]  # fmt: skip
+    return subprocess.run(words, check=False, capture_output=True, text=True, input=stdin or "")
+
+
+def reached(bakery: Bakery, test: str) -> bool:
+    """Return whether a test holds in the machine of a deploy that is under way."""
+    try:
+        return inside(bakery, f"sh -c {shlex.quote(test)}").returncode == 0
+    except (FileNotFoundError, TypeError, IndexError):
+        return False  # there is none yet
 
 
 def until(ready: Callable[[], Any], *, seconds: float, what: str) -> Any:

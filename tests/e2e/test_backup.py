@@ -5,9 +5,12 @@ One server for all; the tests go from what harms nothing to the loss of the whol
 
 import json
 import os
+import shlex
 import signal
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,12 @@ import pytest
 import requests
 
 from bakery import pool
-from tests.e2e.bakery import Bakery, until
+from tests.e2e.bakery import Bakery, crash, inside, until
+from tests.e2e.matrix import chosen, write_report
 
 STORE = "/var/lib/mlflow-data/backups/store"
+SECTION = "Restores cut off"
+SLICE = 3
 STEPS = ("Fetch and verify", "Load it into", "Put it in place", "Ready")
 
 
@@ -196,23 +202,61 @@ def test_a_restore_brings_back_what_was_and_keeps_what_was_replaced(
     assert runs(server) == seen
 
 
-def test_a_tool_that_is_killed_leaves_the_old_or_the_new(
-    server: Bakery, first: dict[str, Any], experiment: str
+@dataclass(frozen=True)
+class Cut:
+    """Something that ends a restore: the tool killed in a step, or the machine at a moment."""
+
+    what: str
+    at: str
+
+    def __str__(self) -> str:
+        return f"the {self.what} is killed: {self.at}"
+
+
+CRASHES = {
+    "loading": ("docker inspect mlflow-scratch-1", 0),
+    "the server stops": ("systemctl is-active mlflow.service", 3),
+    "the new data is in its place": ("test -d /var/lib/mlflow-data/mysql/data.replaced", 0),
+}
+CUTS = [*(Cut("tool", step) for step in STEPS), *(Cut("machine", moment) for moment in CRASHES)]
+
+
+@pytest.mark.matrix
+def test_a_restore_that_is_cut_off_leaves_the_old_or_the_new(
+    server: Bakery,
+    first: dict[str, Any],
+    experiment: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    for step in STEPS:
-        log_run(server, experiment, f"killed at {step}")
+    whole = bool(request.config.getoption("--matrix"))
+    lines = []
+    for cut in chosen(CUTS, SLICE, whole=whole):
+        started = time.monotonic()
+        log_run(server, experiment, f"before {cut}")
         seen = runs(server)
-        process = server.start("restore", first["name"], "--replace-data")
-        wait_for_step(process, step)
-        time.sleep(0.7)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
-        # What was begun in the machine comes to its end there.
-        server.ssh("flock --wait 300 /run/mlflow-backup.lock true")
-        until(lambda: server.status()["state"] == "ready", seconds=180, what="ready again")
-        assert runs(server) in (seen, {"with a model"}), step
+        (kill_tool if cut.what == "tool" else crash_while_restoring)(server, first["name"], cut.at)
+        found = runs(server)
+        assert found in (seen, {"with a model"}), cut
+        server.tables_are_whole()
+        serves = "what was there" if found == seen else "the backup"
+        lines.append(f"{time.monotonic() - started:6.1f} s  {cut}: {serves} serves")
+        record_property("case", lines[-1])
     server.ok("restore", first["name"], "--replace-data")
     assert runs(server) == {"with a model"}
+    if whole:
+        write_report(SECTION, lines)
+
+
+def kill_tool(server: Bakery, name: str, step: str) -> None:
+    """Kill the tool in a step of a restore; what was begun in the machine ends there."""
+    process = server.start("restore", name, "--replace-data")
+    wait_for_step(process, step)
+    time.sleep(0.7)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    server.ssh("flock --wait 300 /run/mlflow-backup.lock true")
+    until(lambda: server.status()["state"] == "ready", seconds=180, what="ready again")
 
 
 def wait_for_step(process: Any, step: str) -> None:
@@ -224,38 +268,47 @@ def wait_for_step(process: Any, step: str) -> None:
         ended -= " … done " in line and line.startswith(STEPS)
 
 
-CRASHES = {
-    "loading": ("docker inspect mlflow-scratch-1", 0),
-    "the server stops": ("systemctl is-active mlflow.service", 3),
-    "the new data is in its place": ("test -d /var/lib/mlflow-data/mysql/data.replaced", 0),
-}
-
-
-def test_a_machine_that_crashes_leaves_the_old_or_the_new(
-    server: Bakery, first: dict[str, Any], experiment: str
-) -> None:
-    for moment in CRASHES:
-        log_run(server, experiment, f"crash: {moment}")
-        seen = runs(server)
-        crash_while_restoring(server, first["name"], moment)
-        server.ok("start")
-        assert runs(server) in (seen, {"with a model"}), moment
-    server.ok("restore", first["name"], "--replace-data")
-    assert runs(server) == {"with a model"}
-
-
 def crash_while_restoring(server: Bakery, name: str, moment: str) -> None:
     """Kill the whole machine, and so every process in it, at a moment of a restore."""
     process = server.start("restore", name, "--replace-data")
     probe, code = CRASHES[moment]
-    words = ("ssh", "--command", f"sudo {probe}")
     try:
-        until(lambda: server.run(*words).code == code, seconds=120, what=moment)
-        record = server.folder / "machines" / str(server.facts["generation"]["number"])
-        os.kill(int((record / "supervisor.pid").read_text().split()[0]), signal.SIGKILL)
+        until(lambda: inside(server, probe).returncode == code, seconds=120, what=moment)
+        crash(server)
     finally:
         process.communicate(timeout=300)
     assert process.returncode == 1
+    server.ok("start")
+
+
+WAIT = "/usr/lib/mlflow-bakery/wait-ready"
+NEVER = f"""
+mv {WAIT} {WAIT}.real
+cat >{WAIT} <<'SH'
+#!/bin/sh
+test ! -d /var/lib/mlflow-data/mysql/data.replaced && exec {WAIT}.real
+SH
+chmod 755 {WAIT}
+"""
+
+
+def test_a_restore_that_does_not_become_ready_is_taken_back(
+    server: Bakery, first: dict[str, Any], experiment: str
+) -> None:
+    log_run(server, experiment, "serves on")
+    seen = runs(server)
+    server.ssh(f"sh -c {shlex.quote(NEVER)}")
+    try:
+        failed = server.run("restore", first["name"], "--replace-data")
+    finally:
+        server.ssh(f"mv {WAIT}.real {WAIT}")
+    assert failed.code == 1, failed.said
+    assert "the data before it serves again" in failed.said
+    assert runs(server) == seen
+    assert server.status()["state"] == "ready"
+    server.tables_are_whole()
+    server.ok("restore", first["name"], "--replace-data")
+    assert runs(server) == {"with a model"}, "the control: it would have become ready"
 
 
 def test_the_loss_of_the_data_disk_loses_nothing(

@@ -1,5 +1,6 @@
 """What breaks: a clear line, nothing lost, and it heals."""
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -15,9 +16,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from bakery import pool
+from bakery import network, pool
 from bakery.checks.client import client_python
-from tests.e2e.bakery import PROJECT, Bakery, traces, until
+from tests.e2e.bakery import PROJECT, Bakery, kept, traces, until
 
 READY = "experiments/search?max_results=1"
 
@@ -85,79 +86,94 @@ def test_a_full_spool_fails_that_upload_only(server: Bakery, state: Path) -> Non
     assert uploads(server, state) == {"10": "ok", "30": "ok"}
 
 
-def supervisor(bakery: Bakery, generation: int = 1) -> int:
-    record = bakery.folder / "machines" / str(generation) / "supervisor.pid"
-    return int(record.read_text().split()[0])
-
-
-def test_a_machine_that_crashes_serves_again_with_its_runs(server: Bakery) -> None:
-    made = server.api("experiments/create", "POST", json={"name": "before the crash"})
-    assert made.status_code == 200, made.text
-    os.kill(supervisor(server, server.status()["generation"]), signal.SIGKILL)
-    until(lambda: server.status()["state"] == "stopped", seconds=30, what="stopped")
-    server.ok("start")
-    found = server.api("experiments/get-by-name?experiment_name=before the crash")
-    assert found.status_code == 200, found.text
-
-
-DATA = "/var/lib/mlflow-data"
-MOMENTS = {
-    "the data disk is there": f"mountpoint -q {DATA}",
-    "MySQL makes its data directory": f"test -d {DATA}/mysql/data.unfinished",
-    "the schema is being made": f"grep -qs first {DATA}/state/*",
-    "the server starts": "test -e /run/mlflow-bakery/migration/done",
-}
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_first_boot_killed_at_any_moment_comes_up_on_the_next(
-    moment: str, make_bakery: Callable[..., Bakery]
-) -> None:
-    bakery = make_bakery()
-    process = bakery.start("deploy")
-    try:
-        until(lambda: reached(bakery, MOMENTS[moment]), seconds=120, what=moment)
-        os.kill(supervisor(bakery), signal.SIGKILL)
-        os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        process.communicate(timeout=60)
-    bakery.ok("deploy")
-    assert bakery.status()["state"] == "ready"
-    assert bakery.api("experiments/create", "POST", json={"name": "x"}).status_code == 200
-    bakery.destroy()
-
-
-def reached(bakery: Bakery, test: str) -> bool:
-    """Look into the first machine of a deploy that is under way, without the command line."""
-    if not (bakery.folder / "known_hosts").exists():
-        return False
-    host = (bakery.folder / "known_hosts").read_text().split()[0]
-    words = [
-        "ssh", "-F", "none", "-i", str(bakery.folder / "ssh/id_ed25519"),
-        "-o", f"UserKnownHostsFile={bakery.folder / 'known_hosts'}",
-        "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", f"bakery@{host}", f"sudo sh -c '{test}'",
-    ]  # fmt: skip
-    return subprocess.run(words, check=False, capture_output=True).returncode == 0
-
-
 def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_a_data_disk_with_a_foreign_file_system_is_refused_and_untouched(
-    make_bakery: Callable[..., Bakery], state: Path
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (["mkfs.vfat", "-n", "FOREIGN"], "it has vfat"),
+        (["mkfs.ext4", "-q", "-U", "00000000-0000-4000-8000-000000000000"], "it has ext4 0000"),
+    ],
+    ids=["foreign", "of another deployment"],
+)
+def test_a_data_disk_that_is_not_ours_is_refused_and_untouched(
+    make_bakery: Callable[..., Bakery], state: Path, make: list[str], said: str
 ) -> None:
-    bakery = make_bakery(BAKERY_DATA_DISK_GIB="1")
+    bakery = make_bakery()
     with pool.opened(state.absolute()) as disks:
         disk = disks / "data" / f"{bakery.name}.raw"
         disk.parent.mkdir(exist_ok=True)
         with disk.open("wb") as file:
-            file.truncate(1 << 30)
-        subprocess.run(["mkfs.vfat", "-n", "FOREIGN", disk], check=True, capture_output=True)
+            file.truncate(64 << 20)
+        subprocess.run([*make, disk], check=True, capture_output=True)
         before = digest(disk)
-        assert "vfat" in bakery.refused("deploy").err
+        refused = bakery.refused("deploy")
+        assert said in refused.err
+        assert "was not touched" in refused.err
         assert digest(disk) == before
+        disk.unlink()
+    assert "no deployment is called" in bakery.refused("status").err, "nothing was made"
+
+
+def test_an_image_that_is_not_there(server: Bakery) -> None:
+    before = server.facts
+    assert "no image is called nope" in server.refused("deploy", "--image", "nope").err
+    assert server.facts == before
+
+
+def test_an_image_with_an_older_mysql_than_the_data(server: Bakery) -> None:
+    image = server.status()["image"]
+    path = server.folder / "deployment.json"
+    with kept(path):
+        facts = server.facts
+        facts["generation"] |= {"image": "one-of-later", "mysql": "99.0.0"}
+        path.write_text(json.dumps(facts))
+        refused = server.refused("deploy", "--image", image)
+        assert server.facts["generation"] == facts["generation"]
+        assert server.facts["pending"] is None
+    assert "older MySQL cannot read them" in refused.err
+    assert server.status()["state"] == "ready"
+
+
+def test_the_nearest_name_is_shown(server: Bakery) -> None:
+    near = server.name[:-1] + "x"
+    refused = Bakery(server.state, near).refused("status")
+    assert f"no deployment is called {near}" in refused.err
+    assert server.name in refused.err
+
+
+def host_dies(server: Bakery) -> None:
+    """End all that a reboot of the host ends: machines, Azurite, the network."""
+    for record in server.folder.glob("machines/*/supervisor.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(record.read_text().split()[0]), signal.SIGKILL)
+    os.kill(int((server.folder / "azurite" / "azurite.pid").read_text().split()[0]), signal.SIGKILL)
+    network.take_down(server.facts["network"]["name"])
+
+
+def test_a_host_that_reboots_in_the_middle_of_a_replacement(server: Bakery) -> None:
+    made = server.api("experiments/create", "POST", json={"name": "before the reboot"})
+    assert made.status_code == 200, made.text
+    image = server.status()["image"]
+    process = server.start("deploy", "--image", image, "--replace")
+    until(
+        lambda: (server.facts["pending"] or {}).get("step") not in {None, "create"},
+        seconds=180,
+        what="the old generation gives way",
+    )
+    os.killpg(process.pid, signal.SIGKILL)
+    host_dies(server)
+    process.communicate(timeout=60)
+    assert server.status()["state"] == "stopped"
+    server.ok("start")
+    status = server.status()
+    assert (status["state"], status["pending"]) == ("ready", None)
+    found = server.api("experiments/get-by-name?experiment_name=before the reboot")
+    assert found.status_code == 200, found.text
+    server.tables_are_whole()
 
 
 def test_a_machine_that_never_boots_shows_its_console(make_bakery: Callable[..., Bakery]) -> None:

@@ -8,20 +8,19 @@ import hashlib
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.bakery import PROJECT, Bakery, loops, traces, until
+from tests.e2e.bakery import Bakery, loops, traces, until
+from tests.e2e.matrix import chosen, write_report
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SLICE = 14
-REPORT = PROJECT / "docs" / "faults.md"
+SECTION = "Interrupted at every step"
 _ENDED = re.compile(r"^\s*(.+?) … (done|failed) ")
 
 
@@ -55,21 +54,6 @@ def record(bakery: Bakery, *verb: str) -> Recorded:
     titles = [m.group(1) for m in map(_ENDED.match, bakery.ok(*verb).err.splitlines()) if m]
     assert len(titles) >= 4, titles
     return Recorded(verb, titles)
-
-
-def chosen(cases: list[Any], whole: bool, count: int = SLICE) -> list[Any]:
-    """Return all cases, or the first, the last, and more chosen by the commit."""
-    if whole:
-        return cases
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=PROJECT, check=True, text=True, capture_output=True
-    ).stdout.strip()
-
-    def rank(case: object) -> str:
-        return hashlib.sha256(f"{commit} {case}".encode()).hexdigest()
-
-    middle = sorted(cases[1:-1], key=rank)[: count - 2]
-    return [case for case in cases if case in {cases[0], cases[-1], *middle}]
 
 
 def interrupt(bakery: Bakery, case: Case) -> int:
@@ -112,7 +96,7 @@ def disks_of(bakery: Bakery, verb: str) -> str:
     return "bake.raw" if verb == "bake" else bakery.name
 
 
-@pytest.mark.machine
+@pytest.mark.matrix
 def test_an_interrupt_at_every_step(
     make_bakery: Callable[..., Bakery],
     image: str,
@@ -128,7 +112,7 @@ def test_an_interrupt_at_every_step(
     assert len(loops(state, bakery.name)) == 2, "the probe finds its root and its data disk"
     bakery.ok("destroy")
     cases = [*bake.cases(), *deploy.cases()]
-    picked = chosen(cases, request.config.getoption("--matrix"))
+    picked = chosen(cases, SLICE, whole=request.config.getoption("--matrix"))
     record_property("case", f"{len(picked)} of {len(cases)} cases")
     lines = []
     for case in picked:
@@ -153,16 +137,7 @@ def test_an_interrupt_at_every_step(
     bakery.ok("deploy")
     assert bakery.status()["state"] == "ready"
     if len(picked) == len(cases):
-        write_report("Interrupted at every step", lines)
-
-
-def write_report(title: str, lines: list[str]) -> None:
-    """Keep the result of a whole matrix in the docs, under its title."""
-    before, heading, after = REPORT.read_text().partition(f"# {title}\n")
-    assert heading, title
-    intro, _, rest = after.partition("```text\n")
-    block = "\n".join(["```text", *lines, "```", ""])
-    REPORT.write_text(before + heading + intro + block + rest.partition("```\n")[2])
+        write_report(SECTION, lines)
 
 
 def bake_network(state: Path) -> str:

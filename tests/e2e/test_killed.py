@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.bakery import Bakery
 from tests.e2e.clients import Probe
-from tests.e2e.test_interrupts import chosen, write_report
+from tests.e2e.matrix import chosen, write_report
 
 REPLACE = ("deploy", "--replace")
 SLICE = 8
@@ -81,7 +81,7 @@ def converged(bakery: Bakery) -> None:
     assert alive == [status["generation"]]
 
 
-@pytest.mark.machine
+@pytest.mark.matrix
 def test_a_kill_at_every_step(
     make_bakery: Callable[..., Bakery],
     image: str,
@@ -94,7 +94,7 @@ def test_a_kill_at_every_step(
     assert len(first) >= 5, first
     cases = [*first, *recorded(bakery, verb)]
     assert len(cases) >= 22, cases
-    picked = chosen(cases, request.config.getoption("--matrix"), SLICE)
+    picked = chosen(cases, SLICE, whole=request.config.getoption("--matrix"))
     record_property("case", f"{len(picked)} of {len(cases)} cases")
     lines = []
     for case in picked:

@@ -10,8 +10,9 @@ import pytest
 
 from bakery import backup
 from bakery.errors import BakeryError, InputError
-from bakery.state import Generation
+from bakery.state import Deployment, Generation
 from bakery.targets.base import Answer
+from tests.unit.samples import manifest
 
 GENERATION = Generation(number=1, image="i")
 PROJECT = Path(__file__).parents[2]
@@ -103,3 +104,47 @@ def test_the_last_backup_may_be_none_or_out_of_reach(machine: list[Any]) -> None
 )
 def test_age(created: str, said: str) -> None:
     assert backup.age(created, datetime(2026, 11, 23, 12, tzinfo=UTC)) == said
+
+
+class Upgraded(Target):
+    """Has a machine of one schema, and an image of another or of the same."""
+
+    def __init__(self, answers: list[Any], revision: str, *, runs: bool = True) -> None:
+        super().__init__(answers)
+        current = GENERATION.model_copy(update={"revision": "old"})
+        self.deployment = Deployment(name="x", generation=current)
+        self._revision, self._runs = revision, runs
+
+    def schema(self, _: object) -> dict[str, str]:
+        return {"revision": self._revision}
+
+    def running(self, _: Generation) -> bool:
+        return self._runs
+
+
+def test_a_schema_is_backed_up_before_it_changes(
+    machine: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.append((0, json.dumps({"name": "x-1"}), ""))
+    target: Any = Upgraded(machine, "new")
+    backup.before_migration(target, manifest("i"))
+    assert machine[0][:3] == ["/usr/lib/mlflow-bakery/backup", "make", "--keep"]
+    assert machine[0][3].startswith("before the upgrade to MLflow ")
+    assert "kept: x-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("revision", "runs"), [("old", True), ("new", False)])
+def test_what_does_not_change_or_does_not_run_is_not(
+    machine: list[Any], revision: str, runs: bool
+) -> None:
+    target: Any = Upgraded(machine, revision, runs=runs)
+    backup.before_migration(target, manifest("i"))
+    assert machine == []
+
+
+def test_no_backup_no_upgrade(machine: list[Any]) -> None:
+    machine.append((1, "", "Blob: nobody answers\n"))
+    target: Any = Upgraded(machine, "new")
+    with pytest.raises(BakeryError, match="backup tool failed") as failed:
+        backup.before_migration(target, manifest("i"))
+    assert "nobody answers" in failed.value.tail
