@@ -73,14 +73,15 @@ def deployed(place: Path, older: str) -> Iterator[Bakery]:
 
 @contextmanager
 def altered(place: Path, image: str, root: Path) -> Iterator[str]:
-    """Give an image whose migration is the real one, run to its end, and then dies."""
+    """Give an image whose migration is the real one, and dies before it has noted its last step."""
     name = f"{image}-bad"
 
     def change(root: Path) -> None:
         migrate = root / SHARE / "compose/mlflow/migrate.py"
         call = "            upgrade()\n"
         assert call in migrate.read_text()
-        end = '            sys.exit("ended on purpose")\n'
+        half = "UPDATE alembic_version SET version_num = 'halfway'"
+        end = f'            cursor.execute("{half}")\n            sys.exit("ended on purpose")\n'
         migrate.write_text(migrate.read_text().replace(call, call + end))
 
     with pool.opened(place) as disks:
@@ -159,14 +160,13 @@ def backups(bakery: Bakery) -> list[dict[str, Any]]:
 def test_an_upgrade_that_fails_is_taken_back_by_itself(
     deployed: Bakery, place: Path, image: str, old_run: str, tmp_path: Path
 ) -> None:
-    """The real migration runs to its end, and then its process dies."""
     with altered(place, image, tmp_path) as bad:
         deployed.extra = {"BAKERY_READY_SECONDS": "60"}
         done = deployed.run("deploy", "--image", bad)
         deployed.extra = {}
         assert done.code == 1, done.said
         assert "the migration of the database failed" in done.said, "its log is shown"
-        assert "ended on purpose" in done.said
+        assert "ended on purpose" in done.said or "was cut off" in done.said
         assert "serves again" in done.said
     assert mlflow(deployed) == "3.16.0"
     assert deployed.status()["state"] == "ready"
