@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from bakery import ssh
 from bakery.checks import https, ports, tls
 from bakery.checks.client import round_trip
+from bakery.checks.command import check_by_command
 from bakery.checks.door import READY, SERIAL, Door, Login, ask, front
 from bakery.checks.machine import check_machine
 from bakery.checks.result import CheckResult, measure
@@ -18,6 +19,7 @@ from bakery.targets.base import Server
 
 __all__ = [
     "CheckResult",
+    "check_by_command",
     "check_machine",
     "check_server",
     "wait_login",
