@@ -63,8 +63,9 @@ class Account:
         if self.find() is not None:
             return
         body: Body = {"name": self.name, "type": "Microsoft.Storage/storageAccounts"}
-        answer = self._storage.storage_accounts.check_name_availability(body)  # type: ignore[call-overload]
-        if not answer.name_available:
+        ask: Any = self._storage.storage_accounts.check_name_availability
+        answer = found(lambda: ask(body))  # nobody to ask before the provider is registered
+        if answer is not None and not answer.name_available:
             reason = getattr(answer.reason, "value", answer.reason)
             raise InputError(
                 f"the storage account's name {self.name} cannot be used ({reason})",

@@ -51,10 +51,7 @@ class Group:
         Raises:
             BakeryError: It took too long.
         """
-        wanted = list(_PROVIDERS)
-        if self._azure.settings.azure_artifact_access == "identity":
-            wanted.append(_IDENTITIES)
-        missing = [name for name in wanted if not self._registered(name)]
+        missing = self.missing_providers()
         for name in missing:
             self._providers.register(name)
         pause = max(self._azure.settings.azure_polling_seconds, 0.05)
@@ -68,6 +65,13 @@ class Group:
                     f"{name} was not registered within {_REGISTER_SECONDS} s",
                     hint=f"az provider show --namespace {name}; then run it again",
                 )
+
+    def missing_providers(self) -> list[str]:
+        """Return the resource providers that are needed and not registered."""
+        wanted = list(_PROVIDERS)
+        if self._azure.settings.azure_artifact_access == "identity":
+            wanted.append(_IDENTITIES)
+        return [name for name in wanted if not self._registered(name)]
 
     @explained("delete the resource group")
     def remove_if_empty(self) -> bool:

@@ -34,7 +34,8 @@ class Network:
         if self.find_address() is not None:
             return
         ask = self._client.check_dns_name_availability
-        if not ask(self._azure.location, domain_name_label=names.dns_label).available:
+        answer = found(lambda: ask(self._azure.location, domain_name_label=names.dns_label))
+        if answer is not None and not answer.available:
             raise InputError(
                 f"the host name {names.dns_label}{names.dns_suffix} belongs to somebody else",
                 hint="set another hostname, or leave it out and one is made up",

@@ -64,6 +64,9 @@ def destroy_plan(target: "AzureTarget", *, with_data: bool) -> list[Change]:
 
 
 def _ground(target: "AzureTarget") -> Iterator[Change]:
+    if target.deployment.generation is None:
+        for name in target.group.missing_providers():
+            yield Change("change", f"resource provider {name}", "it is not registered")
     if target.account.find() is None and not target.group.exists():
         yield Change("create", f"resource group {target.azure.group}")
     for one in (target.account.wanted, *target.net.wanted):

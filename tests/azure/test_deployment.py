@@ -36,6 +36,11 @@ def test_from_an_empty_subscription_to_a_server(
     stage = make_stage(image=None, fresh=True)
     stage.bake(OLD)
     stage.fake.world.providers["Microsoft.Network"] = "NotRegistered"
+    plan = plan_deploy(stage.settings, image=None, replace=False)
+    assert ("change", "resource provider Microsoft.Network") in [
+        (one.action, one.what) for one in plan
+    ]
+    assert [one.action for one in plan if one.what.startswith("machine mlflow-1")] == ["create"]
     began = time.monotonic()
     calls = stage.calls(stage.deploy)
     record_property("case", f"first deploy: {len(calls)} calls, {time.monotonic() - began:.1f} s")
