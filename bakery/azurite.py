@@ -160,8 +160,10 @@ class Azurite:
             "--skipApiVersionCheck",
         ]  # fmt: skip
         with self.log.open("ab") as log:
-            child = subprocess.Popen(
+            subprocess.Popen(
                 words,
+                # By the child itself: a kill of ours right after this call leaves no stranger.
+                preexec_fn=self._write_down,  # noqa: PLW1509 - there is one thread
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -170,7 +172,9 @@ class Azurite:
                 start_new_session=True,
                 cwd=self.folder,
             )
-        write_down(self._pid_file, child.pid)
+
+    def _write_down(self) -> None:
+        write_down(self._pid_file, os.getpid())
 
     def _answers(self) -> bool:
         try:

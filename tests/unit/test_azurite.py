@@ -3,10 +3,13 @@
 import base64
 import os
 import secrets
+import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +60,28 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Azurite]]:
 
 def process_of(service: Azurite) -> int:
     return int((service.folder / "azurite.pid").read_text().split()[0])
+
+
+def test_one_that_was_just_launched_by_a_killed_run_is_known(
+    node: Path, make: Callable[..., Azurite]
+) -> None:
+    service = make()
+    service.folder.mkdir()
+
+    class Dying(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **given: Any) -> None:
+            super().__init__(*words, **given)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = os.fork()
+    if run == 0:
+        subprocess.Popen = Dying  # type: ignore[assignment, misc]
+        service._launch(Path("/main.js"))
+    assert os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) == -signal.SIGKILL
+    # The child has written itself down before it became Azurite.
+    assert service.running()
+    service.stop()
+    assert not service.running()
 
 
 def test_it_starts_once_and_ends(node: Path, make: Callable[..., Azurite]) -> None:
