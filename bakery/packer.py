@@ -68,20 +68,15 @@ def check_azure_plugin(folder: Path) -> None:
     """
     packer, _version = find_packer()
     done = run([packer, "init", folder], env=_environment(folder), check=False, timeout=300)
-    found = azure_plugin(folder)
-    if found is not None and found >= _AZURE_PLUGIN:
-        return
-    remedy = f"packer plugins install github.com/hashicorp/azure {_AZURE_PLUGIN_KNOWN}"
-    place = f"with PACKER_PLUGIN_PATH={plugin_path(folder)}: {remedy}"
-    if found is None:
+    if azure_plugin(folder) is None:
         said = (done.stderr or done.stdout).strip().splitlines()
         why = said[-1] if said else "packer init did not install it"
-        raise InputError(f"Packer has no Azure plugin: {why}", hint=place)
-    raise InputError(
-        f"Packer's Azure plugin is {_dotted(found)}; {_dotted(_AZURE_PLUGIN)} or newer is needed:"
-        " older ones ask for a Basic public IP, which Azure no longer makes",
-        hint=place,
-    )
+        raise InputError(f"Packer has no Azure plugin: {why}", hint=_plugin_remedy(folder))
+
+
+def _plugin_remedy(folder: Path) -> str:
+    command = f"packer plugins install github.com/hashicorp/azure {_AZURE_PLUGIN_KNOWN}"
+    return f"with PACKER_PLUGIN_PATH={plugin_path(folder)}: {command}"
 
 
 def install_plugins(folder: Path) -> None:
@@ -95,17 +90,30 @@ def install_plugins(folder: Path) -> None:
         run([packer, "init", folder], env=_environment(folder))
 
 
-def azure_plugin(folder: Path) -> Version | None:
-    """Return the version of the newest Azure plugin that a recipe's Packer finds, or None."""
+def azure_plugin(folder: Path) -> str | None:
+    """Return the version of the newest Azure plugin that a recipe's Packer finds, or None.
+
+    Raises:
+        InputError: It is too old; with the remedy.
+    """
     packer, _version = find_packer()
     said = run([packer, "plugins", "installed"], env=_environment(folder), check=False, timeout=60)
-    found = [tuple(int(n) for n in one.groups()) for one in _PLUGIN.finditer(said.stdout)]
-    return max(found, default=None)
+    known = [tuple(int(n) for n in one.groups()) for one in _PLUGIN.finditer(said.stdout)]
+    if not known:
+        return None
+    newest = max(known)
+    if newest < _AZURE_PLUGIN:
+        raise InputError(
+            f"Packer's Azure plugin is {_dotted(newest)}; {_dotted(_AZURE_PLUGIN)} or newer is"
+            " needed: older ones ask for a Basic public IP, which Azure no longer makes",
+            hint=_plugin_remedy(folder),
+        )
+    return _dotted(newest)
 
 
 def plugin_path(folder: Path) -> str:
-    """Return where plugins lie: the user's own place, or one beside the recipe's folder."""
-    return os.environ.get("PACKER_PLUGIN_PATH") or str(folder.parent / "packer-plugins")
+    """Return where plugins lie: the user's own place, or one that outlives a bake's folder."""
+    return os.environ.get("PACKER_PLUGIN_PATH") or str(folder.parents[1] / "packer-plugins")
 
 
 def format_recipe(folder: Path) -> None:

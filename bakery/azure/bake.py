@@ -155,7 +155,7 @@ class _Bake:
             azure=azure_arm(self.settings, login, urn, places, size=size),
         )
         _packer, version = packer.find_packer()
-        recipe = write_recipe(self.folder / "packer", inputs, version)
+        recipe = write_recipe(recipe_folder(self.settings), inputs, version)
         packer.check_azure_plugin(recipe.folder)
         packer.validate(recipe.folder, login.variables, self._trust)
         return recipe
@@ -233,6 +233,11 @@ def _end(settings: Settings) -> None:
 
 def _begun(settings: Settings) -> Path:
     return settings.state_dir.absolute() / "azure" / "bake.json"
+
+
+def recipe_folder(settings: Settings) -> Path:
+    """Return where a bake's recipe lies while it runs."""
+    return settings.state_dir.absolute() / "azure" / "bake" / "packer"
 
 
 def _images(settings: Settings) -> Path:

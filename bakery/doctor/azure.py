@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from bakery import packer
 from bakery.azure import marketplace
+from bakery.azure.bake import recipe_folder
 from bakery.azure.clients import Clients
 from bakery.azure.errors import explained
 from bakery.azure.names import OWNER, OWNER_TAG, Names, subscription
@@ -38,6 +39,7 @@ def probes() -> "list[tuple[str, Probe]]":
     """Return what is looked at, in order."""
     return [
         ("Packer", _packer),
+        ("Packer's Azure plugin", _plugin),
         ("login", _login),
         ("resource providers", _providers),
         ("permissions", _permissions),
@@ -67,7 +69,13 @@ def _state(clients: Clients, provider: str) -> str:
 def _packer(_settings: Settings) -> Iterator[Finding]:
     packer.check_for_azure()
     place, version = packer.find_packer()
-    yield Finding("Packer", f"{place} {'.'.join(map(str, version))}; the plugin: at the bake")
+    yield Finding("Packer", f"{place} {'.'.join(map(str, version))}")
+
+
+def _plugin(settings: Settings) -> Iterator[Finding]:
+    packer.check_for_azure()
+    found = packer.azure_plugin(recipe_folder(settings))
+    yield Finding("Packer's Azure plugin", found or "not here yet: a bake gets it from GitHub")
 
 
 @explained("sign in")
