@@ -18,6 +18,7 @@ from bakery.containers import ContainerImage
 from bakery.settings import load
 from tests.azure.fake import Fake, serving
 from tests.azure.machines import NoMachines, Output
+from tests.azure.stores import Stores
 from tests.unit.samples import container
 
 PROGRAM = Path(__file__).parent / "packer" / "bin" / "packer"
@@ -52,7 +53,11 @@ class Place:
 
 @contextmanager
 def placed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, registered: bool = False
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    registered: bool = False,
+    stores: Stores | None = None,
 ) -> Iterator[Place]:
     """Give such a place; container images are made of nothing.
 
@@ -77,7 +82,7 @@ def placed(
     monkeypatch.setenv("PATH", f"{programs}:{Path(sys.executable).parent}:/usr/bin:/bin")
     machines = NoMachines()
     machines.output = Output(out="candidate ok\n")
-    with serving(machines=machines, registered=registered) as fake:
+    with serving(machines=machines, registered=registered, stores=stores) as fake:
         for name, value in signed_in(fake).items():
             monkeypatch.setenv(name, value)
         yield Place(fake, machines, programs)

@@ -1,6 +1,8 @@
 """Baking on Azure, against the fake control plane and a stand-in for Packer."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,19 @@ import pytest
 
 from bakery import bake as baking
 from bakery.azure import leftovers
+from bakery.azure.account import Account
 from bakery.azure.clients import Clients
+from bakery.azure.context import Azure
 from bakery.azure.gallery import Gallery
+from bakery.azure.group import Group
+from bakery.azure.store import CONTAINER
 from bakery.errors import BakeryError, InputError
+from bakery.images import images
 from bakery.manifest import Manifest
 from bakery.settings import load
+from tests.azure.azurite import AzuriteStores
 from tests.azure.login import write_az
+from tests.azure.loopback import Neighbourhood
 from tests.azure.machines import Output
 from tests.azure.packer.build import PHASES
 from tests.azure.place import GROUPS, Place, placed
@@ -270,6 +279,29 @@ def test_the_login_of_az(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path
     bake()
     assert len(place.images()) == 1
     assert group_of(place.images()[0].id) == "mlflow-bakery"
+
+
+def test_the_packages_are_known_on_another_host(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the deployment's account is there, with a container for its state."""
+    with contextlib.ExitStack() as stack:
+        addresses = Neighbourhood()
+        stack.callback(addresses.close)
+        stores = AzuriteStores(tmp_path / "azurite", state / "cache", addresses.address())
+        stack.callback(stores.close)
+        place = stack.enter_context(placed(tmp_path, monkeypatch, registered=True, stores=stores))
+        azure = Azure(load(target="azure"))
+        Group(azure).ensure()
+        account = Account(azure)
+        account.ensure()
+        account.ensure_container(CONTAINER)
+        made = bake()
+        assert made.packages
+        shutil.rmtree(load().state_dir)
+        (found,) = images(load(target="azure"))
+        assert found.manifest == made
+        assert len(place.images()) == 1
 
 
 KILLS: list[dict[str, Any]] = [
