@@ -1,5 +1,6 @@
 """The workflow of the weekly refresh: its form, and its steps run in order against the fake."""
 
+import functools
 import os
 import re
 import shutil
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from bakery.azure.clients import Clients
+from bakery.azure.gallery import Gallery, GalleryImage
 from bakery.settings import load
-from tests.azure.login import write_az
-from tests.azure.place import Place, placed, signed_in
+from tests.azure.fake import Fake
+from tests.azure.modes import environment, light
 
 PROJECT = Path(__file__).parents[2]
 FILE = PROJECT / ".github" / "workflows" / "refresh.yml"
@@ -60,8 +63,10 @@ def test_a_deploy_has_to_be_switched_on(workflow: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with placed(tmp_path, monkeypatch) as found:
+def fake(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+    with light(tmp_path / "azure", cache=state.absolute() / "cache") as found:
+        for name, value in environment(found).items():
+            monkeypatch.setenv(name, value)
         yield found
 
 
@@ -75,49 +80,56 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def environment(
-    workflow: dict[str, Any], place: Place, state: Path, summary: Path
-) -> dict[str, str]:
-    """Return what a step of the workflow sees: its variables, and where the fake is."""
-    known = signed_in(place.fake)
-    variables = {name: known.get(name, "") for name in workflow["env"]}
-    for name, text in workflow["env"].items():
-        default = re.search(r"\|\| '([^']+)'", text)
-        variables[name] = variables[name] or (default[1] if default else "")
-    return {
-        **{name: value for name, value in known.items() if name.startswith("BAKERY_")},
-        **variables,
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ.get("HOME", "/root"),
-        "BAKERY_STATE_DIR": str(state),
-        "BAKERY_CONTAINER_SOURCE": "packages",
-        "BAKERY_INSTALL": "no",
-        "GITHUB_STEP_SUMMARY": str(summary),
+def variables(workflow: dict[str, Any], fake: Fake) -> dict[str, str]:
+    """Return the workflow's variables as a repository has them; the login is that of `az`."""
+    known = {"AZURE_TENANT_ID": fake.tenant, "AZURE_SUBSCRIPTION_ID": fake.subscription}
+    defaults = {
+        name: found[1] if (found := re.search(r"\|\| '([^']+)'", text)) else ""
+        for name, text in workflow["env"].items()
     }
+    return {name: value for name, value in {**defaults, **known}.items() if value}
+
+
+def images() -> list[GalleryImage]:
+    settings = load()
+    return Gallery(settings, Clients(settings)).images()
 
 
 def test_its_steps_in_order(
-    workflow: dict[str, Any], place: Place, checkout: Path, state: Path, tmp_path: Path
+    workflow: dict[str, Any], fake: Fake, checkout: Path, state: Path, tmp_path: Path
 ) -> None:
-    """As GitHub runs them; the login is that of `az`, which azure/login leaves behind."""
-    summary = tmp_path / "summary.md"
-    given = environment(workflow, place, state.absolute(), summary)
-    del given["AZURE_CLIENT_ID"]
-    given["PATH"] = f"{write_az(place.fake, tmp_path / 'az')}:{given['PATH']}"
+    """As GitHub runs them, and again a week later with the same inputs."""
+    summary, own = tmp_path / "summary.md", tmp_path / "state"
+    own.mkdir()
+    (own / "cache").symlink_to(state.absolute() / "cache")
+    given = {
+        **environment(fake),
+        **variables(workflow, fake),
+        "HOME": os.environ.get("HOME", "/root"),
+        "BAKERY_STATE_DIR": str(own),
+        "BAKERY_CONTAINER_SOURCE": "packages",
+        "BAKERY_AZURE_SSH_SOURCES": "203.0.113.7",
+        "BAKERY_INSTALL": "no",
+        "GITHUB_STEP_SUMMARY": str(summary),
+    }
+    run = functools.partial(run_step, checkout, given)
     steps = [step for step in workflow["jobs"]["refresh"]["steps"] if "run" in step]
-    assert len(steps) == 3
-    for week in range(2):
-        for step in steps:
-            done = subprocess.run(
-                ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
-                cwd=checkout, env=given, text=True, check=False, timeout=500,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{week} {step['name']}: {done.stdout}"
-        load(target="azure")
-        assert [one.state for one in place.images()] == ["good"]
-    first, second = summary.read_text().split("## Nothing new")
-    assert "The first image" in first
-    assert place.images()[0].image in second
-    assert len(place.calls("build")) == 1, "the second week has nothing to bake"
-    assert place.groups() == ["mlflow-bakery"]
+    for step in steps:
+        run(step)
+    (first,) = images()
+    assert first.state == "good"
+    assert "The first image" in summary.read_text()
+    run(steps[1])
+    assert f"{first.image} is still what" in summary.read_text().partition("## Nothing new")[2]
+    assert [one.image for one in images()] == [first.image]
+    groups = fake.world.of_type("Microsoft.Resources/resourceGroups")
+    assert [one["name"] for one in groups] == ["mlflow-bakery"]
+
+
+def run_step(checkout: Path, given: dict[str, str], step: dict[str, Any]) -> None:
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+        cwd=checkout, env=given, text=True, check=False, timeout=500,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{step['name']}: {done.stdout}"
