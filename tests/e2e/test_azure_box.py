@@ -42,6 +42,8 @@ class Boxed:
         """Make experiments and return the names of all."""
         client = self.login
         with requests.Session() as session:
+            # Else an authority from the environment would count and not Pebble's.
+            session.trust_env = False
             session.auth = HTTPBasicAuth(
                 client["MLFLOW_TRACKING_USERNAME"].encode(),
                 client["MLFLOW_TRACKING_PASSWORD"].encode(),
