@@ -107,9 +107,10 @@ class Stage:
         deployment, names = target.deployment, target.azure.names
         assert deployment.pending is None
         assert deployment.generation is not None
-        numbers = sorted(
-            {one.number for one in (deployment.generation, deployment.previous) if one}
-        )
+        kept = {deployment.previous.number} if deployment.previous else set()
+        # The one before may be one that somebody else has deleted.
+        kept &= set(target.machines.numbers())
+        numbers = sorted({deployment.generation.number, *kept})
         serving = deployment.generation.number
         assert self.named("Microsoft.Compute/virtualMachines") == [
             names.machine(one) for one in numbers
