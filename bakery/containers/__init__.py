@@ -23,7 +23,7 @@ from bakery.store import build, digest, file_digest
 
 Source = Literal["auto", "registry", "packages"]
 # Raised when the same inputs are to give other images.
-_SCHEMA = 2
+_SCHEMA = 3
 
 
 @dataclass(frozen=True)
