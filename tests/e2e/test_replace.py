@@ -231,11 +231,11 @@ def test_a_bad_image_gives_way_to_the_old_generation(
         done = deployed.run("deploy", "--image", bad)
     deployed.extra = {}
     assert done.code == 1, done.said
+    assert said in done.said, done.said
+    assert f"generation {before['generation']} serves again" in done.said, done.said
     assert probe.missing() == []
     if change in {never_boots, never_ready}:
         assert set(probe.answers) == {"200"}, "the old one has never stopped"
-    assert said in done.said
-    assert f"generation {before['generation']} serves again" in done.said
     converged(deployed, kept)
     after = deployed.status()
     assert (after["generation"], after["image"]) == (before["generation"], before["image"])
