@@ -84,22 +84,20 @@ def converged(bakery: Bakery) -> None:
 @pytest.mark.matrix
 def test_a_kill_at_every_step(
     make_bakery: Callable[..., Bakery],
-    image: str,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> None:
     bakery = make_bakery()
-    verb = ("--image", image)
-    first = record(bakery, "first deploy", "deploy", *verb)
+    first = record(bakery, "first deploy", "deploy")
     assert len(first) >= 5, first
-    cases = [*first, *recorded(bakery, verb)]
+    cases = [*first, *recorded(bakery)]
     assert len(cases) >= 22, cases
     picked = chosen(cases, SLICE, whole=request.config.getoption("--matrix"))
     record_property("case", f"{len(picked)} of {len(cases)} cases")
     lines = []
     for case in picked:
         started = time.monotonic()
-        run(bakery, case, verb)
+        run(bakery, case)
         line = f"{time.monotonic() - started:6.1f} s  {case}: ok"
         print(line)
         lines.append(line)
@@ -108,14 +106,14 @@ def test_a_kill_at_every_step(
         write_report(TITLE, lines)
 
 
-def recorded(bakery: Bakery, verb: tuple[str, ...]) -> Iterator[Case]:
+def recorded(bakery: Bakery) -> Iterator[Case]:
     """Give the cases of what happens to a server that is there."""
-    replaced = record(bakery, "replacement", *REPLACE, *verb)
+    replaced = record(bakery, "replacement", *REPLACE)
     assert len(replaced) >= 8, replaced
     back = record(bakery, "rollback", "rollback")
     assert len(back) >= 8, back
     bakery.extra = {"BAKERY_READY_SECONDS": "1"}
-    undone = record(bakery, "undo", *REPLACE, *verb, fails=True)
+    undone = record(bakery, "undo", *REPLACE, fails=True)
     bakery.extra = {}
     bakery.ok("start")
     yield from replaced
@@ -123,17 +121,17 @@ def recorded(bakery: Bakery, verb: tuple[str, ...]) -> Iterator[Case]:
     yield from back
 
 
-def run(bakery: Bakery, case: Case, verb: tuple[str, ...]) -> None:
+def run(bakery: Bakery, case: Case) -> None:
     if case.what == "first deploy":
         bakery.ok("destroy", "--with-data", "--yes")
         kill(bakery, case)
-        bakery.ok("deploy", *verb)
+        bakery.ok("deploy")
         converged(bakery)
         return
     if not (bakery.folder / "deployment.json").exists():
-        bakery.ok("deploy", *verb)
+        bakery.ok("deploy")
     if case.what == "rollback" and bakery.status()["previous"] is None:
-        bakery.ok(*REPLACE, *verb)
+        bakery.ok(*REPLACE)
     if case.what == "undo":
         bakery.extra = {"BAKERY_READY_SECONDS": "1"}
     with Probe(bakery) as probe:
