@@ -118,7 +118,9 @@ def newer_schema(root: Path, then: str) -> None:
     )
     assert call in text
     move = "UPDATE alembic_version SET version_num = 'feedfeedfeed'"
-    migrate.write_text(text.replace(call, f'connect().cursor().execute("{move}")\n    {then}\n'))
+    migrate.write_text(
+        text.replace(call, f'    connect().cursor().execute("{move}")\n    {then}\n')
+    )
 
 
 @pytest.fixture(scope="module")
