@@ -1,102 +1,96 @@
-"""What a person sees: MLflow's pages in a real browser, over the deployment's real certificate."""
+"""What a person sees: MLflow's pages in a real browser, over the deployment's real certificate.
+
+The deployment is the one that the tutorial has made; the pictures of docs/pictures are of it.
+"""
 
 import re
-import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Error, Page, expect
+from playwright.sync_api import BrowserContext, Error, expect
 
-from bakery.checks.client import client_python
-from tests.browser.chromium import Tab, chromium, tab, trust
-from tests.e2e.bakery import Bakery
+from tests.browser.chromium import Tab, tab
+from tests.browser.conftest import TUTORIAL, Client, Picture, Run
+from tests.browser.tutorial import Walk, commands, walk
+from tests.e2e.bakery import Bakery, traces
 from tests.e2e.test_passwords import PASSWORDS
 
-Picture = Callable[[Page, str], None]
-Login = tuple[str, str]
+
+def test_every_command_of_the_tutorial_works(walked: Walk) -> None:
+    assert walked.code == 0, walked
+    assert len(walked.said) == len(walked.typed) > 10
 
 
-@dataclass(frozen=True)
-class Client:
-    """What `./inv env` says."""
-
-    url: str
-    login: Login
-    authority: Path
-    variables: dict[str, str]
+def test_a_command_that_fails_ends_the_walk(server: Bakery, tmp_path: Path) -> None:
+    found = walk(["true", "./inv env --shell csh", "true"], server, tmp_path)
+    assert found.code == 2
+    assert found.said[0] == ""
+    assert "unknown shell" in found.said[1]
+    assert len(found.said) == 2
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run, and the path of its page."""
-
-    number: str
-    path: str
-
-
-@pytest.fixture(scope="module")
-def client(server: Bakery) -> Client:
-    found = server.client()
-    login = (found["MLFLOW_TRACKING_USERNAME"], found["MLFLOW_TRACKING_PASSWORD"])
-    authority = Path(found["MLFLOW_TRACKING_SERVER_CERT_PATH"])
-    return Client(found["MLFLOW_TRACKING_URI"], login, authority, found)
+def test_the_tutorial_has_its_experiments(page: Tab, wine: Run, picture: Picture) -> None:
+    page.go("/#/experiments")
+    for name in ("wine", "first", "Default"):
+        expect(page.page.get_by_role("link", name=name, exact=True)).to_be_visible()
+    picture(page.page, "experiments")
 
 
-@pytest.fixture(scope="module")
-def run(client: Client, state: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that a client has logged."""
-    python, script = client_python(state / "cache"), Path(__file__).with_name("runs.py")
-    done = subprocess.run(
-        [python, script],
-        cwd=tmp_path_factory.mktemp("client"), env=client.variables,
-        check=True, text=True, stdout=subprocess.PIPE, timeout=120,
-    )  # fmt: skip
-    experiment, number = done.stdout.splitlines()[-1].split()
-    return Run(number, f"/#/experiments/{experiment}/runs/{number}")
+def test_runs_can_be_compared(page: Tab, wine: Run, picture: Picture) -> None:
+    page.go(f"{wine.experiment}/runs?compareRunsMode=CHART")
+    # Accuracy, and the loss of both parts of the data over the epochs.
+    charts = page.page.locator(".js-plotly-plot")
+    expect(charts).to_have_count(3)
+    for chart in charts.all()[1:]:
+        expect(chart.locator(".scatterlayer .trace").nth(2)).to_be_visible()
+    picture(page.page, "compare")
 
 
-@pytest.fixture(scope="module")
-def make_home(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Make homes whose browser trusts the deployment's authority."""
-
-    def make() -> Path:
-        home = tmp_path_factory.mktemp("home")
-        trust(home, client.authority)
-        return home
-
-    return make
+def test_the_run_of_the_example(page: Tab, wine: Run, picture: Picture) -> None:
+    page.go(wine.path)
+    expect(page.page.get_by_role("row", name=re.compile("^epochs"))).to_contain_text("40")
+    expect(page.page.get_by_role("link", name=re.compile("^wine")).first).to_be_visible()
+    picture(page.page, "run")
 
 
-@pytest.fixture(scope="module")
-def browser(client: Client, make_home: Callable[[], Path]) -> Iterator[BrowserContext]:
-    with chromium(make_home(), login=client.login) as context:
-        yield context
+def test_the_metrics_of_the_example(page: Tab, wine: Run, picture: Picture) -> None:
+    page.go(f"{wine.path}/model-metrics")
+    points = page.page.locator(".js-plotly-plot .scatterlayer .points path")
+    # Two curves, a point for each epoch.
+    expect(points).to_have_count(80)
+    picture(page.page, "metrics")
 
 
-@pytest.fixture
-def page(browser: BrowserContext, client: Client) -> Iterator[Tab]:
-    """A new tab; whatever it complains of, or asks of others, fails the test."""
-    with tab(browser, client.url) as opened:
-        yield opened
-        assert opened.complaints == []
-        assert {f"https://{host}" for host in opened.hosts} == {client.url}
+def test_a_picture_of_the_example(page: Tab, wine: Run, picture: Picture) -> None:
+    page.go(f"{wine.path}/artifacts")
+    page.page.get_by_text("confusion.png").click()
+    image = page.page.get_by_role("img", name="confusion.png")
+    expect(image).to_be_visible()
+    assert image.evaluate("found => found.naturalWidth") == 500
+    picture(page.page, "artifact")
+
+
+def test_the_model_of_the_example(page: Tab, wine: Run, picture: Picture) -> None:
+    page.go("/#/models/wine")
+    expect(page.page.get_by_text("champion").first).to_be_visible()
+    expect(page.page.get_by_role("link", name="Version 3")).to_be_visible()
+    picture(page.page, "model")
 
 
 def test_without_the_authority_the_page_is_refused(client: Client, tmp_path: Path) -> None:
     """The control of all that follows: the certificate is really looked at."""
     with (
-        chromium(tmp_path, login=client.login) as context,
+        client.chromium(tmp_path) as context,
         tab(context, client.url) as opened,
         pytest.raises(Error, match="ERR_CERT_AUTHORITY_INVALID"),
     ):
         opened.go("/")
 
 
-def status(client: Client, home: Path, login: Login) -> int:
+def status(client: Client, home: Path, login: tuple[str, str]) -> int:
     """Open the first page in a new browser that types this login; what the server answered."""
-    with chromium(home, login=login) as context, tab(context, client.url) as opened:
+    with client.chromium(home, login) as context, tab(context, client.url) as opened:
         response = opened.go("/")
         assert response is not None
         if response.status == 401:
@@ -122,7 +116,7 @@ def test_any_symbol_can_be_typed_into_the_login(
     assert status(client, make_home(), ("ann with ümlauts", password)) == 200
 
 
-def test_the_right_login_shows_the_experiments(page: Tab, run: Run, picture: Picture) -> None:
+def test_the_right_login_shows_the_experiments(page: Tab, run: Run) -> None:
     page.go("/#/experiments")
     expect(page.page.get_by_role("link", name="looked at")).to_be_visible()
     expect(page.page.get_by_role("link", name="Default")).to_be_visible()
@@ -188,7 +182,7 @@ def test_a_run_is_tagged_on_the_page(page: Tab, run: Run, server: Bakery) -> Non
 def test_the_list_of_runs_is_not_told_that_anything_is_forbidden(page: Tab, run: Run) -> None:
     """It asks which models MLflow's gateway has, and would show an error to the user."""
     with page.page.expect_response("**/gateway-proxy?**") as asked:
-        page.go(run.path.rpartition("/")[0])
+        page.go(f"{run.experiment}/runs")
     assert asked.value.json() == {"endpoints": []}
     expect(page.page.locator(f"a[href$='{run.number}']")).to_be_visible()
     expect(page.page.get_by_text("Forbidden")).to_have_count(0)
@@ -222,3 +216,14 @@ def test_what_goes_wrong_in_a_page_is_noticed(browser: BrowserContext, client: C
         )
     assert {"console: wrong", "page: worse", "403 for GET /metrics"} <= set(opened.complaints)
     assert "elsewhere.invalid" in opened.hosts
+
+
+def test_the_end_of_the_tutorial(server: Bakery, client: Client, tmp_path: Path) -> None:
+    """The last test of this file: nothing can run after it."""
+    last = commands(TUTORIAL)[-1:]
+    assert last == ["./inv destroy"]
+    network = server.facts["network"]["name"]
+    assert traces(network), "the probe finds a running deployment"
+    found = walk(last, server, tmp_path)
+    assert found.code == 0, found
+    assert [trace for trace in traces(network) if "-web" not in trace] == []
