@@ -296,8 +296,6 @@ def test_all_of_it_is_there_after_a_replacement_and_a_stop(lab: Lab) -> None:
     assert "is stopped" in lab.bakery.refused("train").err
     lab.bakery.ok("start")
     assert lab.bakery.status()["training"]["state"] == "running"
-    words = ("--where", lab.docker_host, "--entry-point", "serve")
-    assert "models:/wine@champion takes wine 100 for class_1" in lab.bakery.ok("train", *words).err
 
 
 def test_destroy_leaves_nothing_of_the_training_machine(lab: Lab) -> None:
