@@ -1,7 +1,8 @@
-"""An artifact store that does not answer: told within seconds, and as what it is.
+"""Artifacts on their way between clients and the store: always through this server, and in time.
 
-By itself the store's client tries again for a minute and a half, and MLflow then answers 500
-without a word. Clients repeat a 503 as well, but in the end they say why.
+A store that does not answer is told within seconds, and as what it is. By itself the store's
+client tries again for a minute and a half, and MLflow then answers 500 without a word. Clients
+repeat a 503 as well, but in the end they say why.
 """
 
 import json
@@ -45,3 +46,18 @@ def say_so() -> None:
     for error in (ServiceRequestError, ServiceResponseError):
         fastapi.add_exception_handler(error, new)
         flask.register_error_handler(error, old)
+
+
+def pass_all_through_here() -> None:
+    """Offer no client a way of its own to the store.
+
+    MLflow would tell clients that files of 500 MB and more can go straight to Blob, by signed
+    addresses. They need a way there, then, and what goes it is not bounded by the spool.
+    """
+    from mlflow.server import handlers
+
+    handlers.MultipartUploadMixin = handlers.MultipartDownloadMixin = _Nothing
+
+
+class _Nothing:
+    """What no artifact store is."""

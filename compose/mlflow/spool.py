@@ -1,8 +1,11 @@
-"""Bounds the upload spool: an artifact lies on the machine's own disk on its way to Blob.
+"""Bounds and clears the spool: an artifact lies on the machine's own disk on its way.
 
 An upload is let in when the disk has room for what it is going to write and for what all others
 under way, of every worker, have yet to write; a reserve is never given away. One that does not
 fit gets 507, which MLflow's client does not repeat, and everything else goes on.
+
+Each request has a folder of its own that ends with it. MLflow itself leaves its copy behind when
+a client hangs up in the middle of a download, until Python happens to look for garbage.
 """
 
 import errno
@@ -15,11 +18,14 @@ import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 RESERVE = 1 << 30
 """Bytes of the disk that uploads leave to the system, its logs and its containers."""
+
+_OF_REQUEST: ContextVar[str] = ContextVar("folder of a request", default="")
 
 _ROW = struct.Struct("=qq")
 _ROWS = 64
@@ -86,16 +92,24 @@ class Spool:
         """Serve one request."""
         if scope["type"] == "lifespan":
             use_own_folder(self.folder)
-        if not _is_upload(scope):
+        if not _is_artifact(scope):
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "PUT":
+            await self._upload(scope, receive, send)
+            return
+        with _folder_of_a_request():
+            await self.app(scope, receive, send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = _length(scope)
         if not self.promised.take(length or 0, self.room):
             await _refuse(scope, receive, send)
             return
         upload = _Upload(self, receive, length)
         try:
-            await self.app(scope, upload.receive, send)
+            with _folder_of_a_request():
+                await self.app(scope, upload.receive, send)
         except Exception as error:
             if not upload.full and not _no_space(error):
                 raise
@@ -142,16 +156,35 @@ def use_own_folder(spool: Path) -> None:
     own = spool / str(os.getpid())
     own.mkdir(mode=0o700, exist_ok=True)
     tempfile.tempdir = str(own)
+    tempfile.gettempdir = _temporary_folder
+
+
+@contextmanager
+def _folder_of_a_request() -> Iterator[None]:
+    """Give what a request makes in the spool a folder that is removed with it."""
+    folder = tempfile.mkdtemp(prefix="request-")
+    token = _OF_REQUEST.set(folder)
+    try:
+        yield
+    finally:
+        _OF_REQUEST.reset(token)
+        # What is still being read keeps its blocks until it is closed; nothing new gets in.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder() -> str:
+    """Take the place of tempfile.gettempdir: threads that a request starts know its folder."""
+    return _OF_REQUEST.get() or str(tempfile.tempdir)
 
 
 def _lives(process: int | str) -> bool:
     return int(process) > 0 and Path(f"/proc/{process}").exists()
 
 
-def _is_upload(scope: Scope) -> bool:
+def _is_artifact(scope: Scope) -> bool:
     return (
         scope["type"] == "http"
-        and scope["method"] == "PUT"
+        and scope["method"] in {"GET", "PUT"}
         and "/mlflow-artifacts/artifacts/" in scope["path"]
     )
 

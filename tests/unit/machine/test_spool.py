@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import spool
-from spool import Message, Promised, Receive, Scope, Send, Spool
+from spool import Message, Promised, Receive, Scope, Send, Spool, use_own_folder
 
 ROOM = 1000
 PUT = "/api/2.0/mlflow-artifacts/artifacts/1/run/artifacts/file"
@@ -244,6 +244,7 @@ def test_each_worker_has_a_folder_and_clears_those_of_the_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: Disk
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "gettempdir", tempfile.gettempdir)
     process = forked(lambda: None)
     os.waitpid(process, 0)
     for name in (str(process), "1", str(os.getpid()), "tmpabc"):
@@ -258,3 +259,40 @@ def test_each_worker_has_a_folder_and_clears_those_of_the_dead(
     # Process 1 lives.
     assert left == {"1", "1/left", str(os.getpid())}
     assert Path(tempfile.mkdtemp()).parent == tmp_path / str(os.getpid())
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_what_a_request_leaves_in_the_spool_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, hangs_up: bool
+) -> None:
+    seen: list[Path] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        # In a thread, as MLflow does; and nobody removes it.
+        left = Path(await asyncio.to_thread(tempfile.mkdtemp))
+        (left / "copy").write_bytes(b"x")
+        assert left.is_relative_to(tmp_path / str(os.getpid()))
+        seen.append(left)
+        if hangs_up:
+            raise ConnectionError
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run() -> None:
+        monkeypatch.setattr(tempfile, "gettempdir", tempfile.gettempdir)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        use_own_folder(tmp_path)
+        client = Client(b"", length=0)
+        client.scope["method"] = method
+        bounded = Spool(app, Promised(), tmp_path)
+        # Beside it, what belongs to no request stays.
+        kept = Path(tempfile.mkdtemp())
+        if hangs_up:
+            with pytest.raises(ConnectionError):
+                await bounded(client.scope, client.receive, client.send)
+        else:
+            await bounded(client.scope, client.receive, client.send)
+        assert not seen[0].exists()
+        assert kept.exists()
+
+    asyncio.run(run())
