@@ -8,7 +8,6 @@ from bakery.azure import bake as azure_bake
 from bakery.azure import recipe as azure_recipe
 from bakery.bases import DEFAULT_BASE
 from bakery.containers import resolve_containers
-from bakery.drivers.nspawn import Nspawn
 from bakery.errors import InputError
 from bakery.log import step
 from bakery.manifest import Manifest
@@ -38,7 +37,7 @@ def bake(
     if on_azure:
         azure_bake.check(settings)
     else:
-        Nspawn().check()
+        bake_local.check(settings)
     with step("Container images"):
         containers = resolve_containers(
             settings.container_source,

@@ -26,6 +26,18 @@ from bakery.settings import Settings
 from bakery.targets.base import SshAccess
 
 
+def check(settings: Settings) -> None:
+    """Refuse what can be seen to fail before anything is made.
+
+    Raises:
+        InputError: With what to do about it.
+    """
+    Nspawn().check()
+    state = settings.state_dir.absolute()
+    if not Catalogue(state, state / "pool").manifests():
+        pool.check_space(state)  # the first bake makes base and container images, too
+
+
 def bake(
     settings: Settings, containers: list[ContainerImage], *, force: bool, keep: bool, good: bool
 ) -> Manifest:

@@ -60,8 +60,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # The longest files first, so that no worker ends long after the other. The very first bakes,
 # while another worker does what needs no image.
 LONG = (
-    *("interrupts", "containers", "killed", "bases", "replace", "fresh_host", "backup", "qemu"),
-    *("train", "faults", "rotate", "pages", "registry", "up"),
+    *("interrupts", "containers", "killed", "bases", "replace", "pages", "fresh_host", "train"),
+    *("upgrade", "crashes", "backup", "azure_box", "rotate", "artifacts", "faults", "qemu"),
+    *("matrix", "deployment", "azure_bake", "refresh_workflow", "registry", "up"),
 )
 
 

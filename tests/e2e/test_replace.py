@@ -191,8 +191,8 @@ def test_only_the_check_is_let_in_before_the_server_is(deployed: Bakery) -> None
     ready = "experiments/search?max_results=1"
     secrets = json.loads((deployed.folder / "secrets.json").read_text())
     deployed.ssh("/usr/lib/mlflow-bakery/duty close")
-    answer = until(
-        lambda: shut if (shut := deployed.api(ready)).status_code == 503 else None,
+    (answer,) = until(  # in a tuple: a refusing answer counts as false
+        lambda: (shut,) if (shut := deployed.api(ready)).status_code == 503 else None,
         seconds=10, what="nobody is let in",
     )  # fmt: skip
     assert answer.headers["Retry-After"] == "5"

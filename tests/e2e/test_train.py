@@ -188,7 +188,7 @@ def waiting_run(lab: Lab, mark: str) -> str:
         )
         return runs["runs"][0]["info"]["run_id"] if runs.get("runs") else None
 
-    return str(until(found, seconds=120, what=f"the run marked {mark}"))
+    return str(until(found, seconds=300, what=f"the run marked {mark}"))
 
 
 def everything_shown(lab: Lab) -> list[str]:
