@@ -90,6 +90,8 @@ class Spool:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        # The next request of a connection begins in the context of the one before.
+        _OF_REQUEST.set("")
         if scope["type"] == "lifespan":
             use_own_folder(self.folder)
         if not _is_artifact(scope):

@@ -296,3 +296,35 @@ def test_what_a_request_leaves_in_the_spool_goes_with_it(
         assert kept.exists()
 
     asyncio.run(run())
+
+
+def test_the_next_request_of_a_connection_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Path] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        used.append(Path(tempfile.mkdtemp()))
+        if len(used) < 3:
+            # As a server does: from within the answer of this one.
+            following.append(asyncio.create_task(request("GET" if len(used) == 1 else "POST")))
+
+    async def request(method: str) -> None:
+        client = Client(b"", length=0)
+        client.scope["method"] = method
+        await bounded(client.scope, client.receive, client.send)
+
+    async def run() -> None:
+        monkeypatch.setattr(tempfile, "gettempdir", tempfile.gettempdir)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        use_own_folder(tmp_path)
+        await request("PUT")
+        while following:
+            await following.pop()
+
+    following: list[asyncio.Task[None]] = []
+    bounded = Spool(app, Promised(), tmp_path)
+    asyncio.run(run())
+    assert len(used) == 3
+    assert len({path.parent for path in used}) == 3
+    assert used[2].exists(), "what is no artifact lies beside them"
