@@ -156,6 +156,7 @@ def test_whatever_crashes_nothing_is_lost(
         seconds = random.Random(number).uniform(0, 3)
         note(f"write load {number}", crash_under_load, server, experiment, seconds, told)
     for moment in moments:
-        note(moment, crash_at_first_boot, make_bakery(), moment)
+        # A tool that is not killed has to find out by itself, by waiting.
+        note(moment, crash_at_first_boot, make_bakery(BAKERY_READY_SECONDS="90"), moment)
     if whole:
         write_report(SECTION, lines)
