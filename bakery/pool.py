@@ -115,7 +115,8 @@ def _mount(state: Path) -> None:
     held = run(["losetup", "--noheadings", "--output", "NAME", "--associated", pool]).stdout.split()
     with nullcontext(held[0]) if held else attached(pool) as loop:
         # nouuid: a copied state folder has a pool with the same UUID.
-        run(["mount", "-o", "nouuid,noatime,discard", loop, folder])
+        # A loop of others can end right here with the last that held it: then it is tried again.
+        run(["mount", "-o", "nouuid,noatime,discard", loop, folder], check=not held)
 
 
 def _make(pool: Path) -> None:
