@@ -92,6 +92,8 @@ def serve(target: Target, generation: Generation) -> None:
         target.move_address(generation)
         target.admit(generation)
         target.activate(generation)
+    # The check asks with the logins that the state has; a rotation may have been cut off.
+    rotate.apply(target, generation)
     wait_ready(target, generation, patience=_PATIENCE)
 
 

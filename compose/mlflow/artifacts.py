@@ -6,10 +6,13 @@ repeat a 503 as well, but in the end they say why.
 """
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 BUSY = 503
 TEXT = "the artifact store does not answer; runs, parameters and metrics go on"
+_PIECES = 4
+"""How much of an answer waits for its client; a piece of an artifact is 1 MiB."""
 
 
 def body() -> str:
@@ -57,6 +60,42 @@ def pass_all_through_here() -> None:
     from mlflow.server import handlers
 
     handlers.MultipartUploadMixin = handlers.MultipartDownloadMixin = _Nothing
+
+
+def hand_out_as_taken() -> None:
+    """Read a copy from the spool as fast as the client takes it, and give it up with the answer.
+
+    Starlette's bridge from the old routes puts a whole file into memory before a slow client, and
+    closes no answer: the copy's blocks stay taken until Python happens to look for garbage.
+    """
+    import anyio
+    from mlflow.server import app as flask
+    from mlflow.server import fastapi_app
+
+    bridge = fastapi_app._EfficientWSGIResponder
+    made = bridge.__init__
+
+    def make(responder: Any, *given: Any) -> None:
+        made(responder, *given)
+        streams = anyio.create_memory_object_stream[Any](_PIECES)
+        responder.stream_send, responder.stream_receive = streams
+
+    bridge.__init__ = make
+    flask.wsgi_app = _closing(flask.wsgi_app)
+
+
+def _closing(application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterator[bytes]]:
+    """Close what a WSGI application answers with, as PEP 3333 asks, however its reading ends."""
+
+    def answer(*given: Any) -> Iterator[bytes]:
+        pieces = application(*given)
+        try:
+            yield from pieces
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+
+    return answer
 
 
 class _Nothing:

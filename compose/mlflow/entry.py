@@ -117,6 +117,7 @@ def main() -> None:
     artifacts.give_up_soon()
     artifacts.say_so()
     artifacts.pass_all_through_here()
+    artifacts.hand_out_as_taken()
     import mlflow.cli
     import mlflow.server
 

@@ -4,8 +4,8 @@ An upload is let in when the disk has room for what it is going to write and for
 under way, of every worker, have yet to write; a reserve is never given away. One that does not
 fit gets 507, which MLflow's client does not repeat, and everything else goes on.
 
-Each request has a folder of its own that ends with it. MLflow itself leaves its copy behind when
-a client hangs up in the middle of a download, until Python happens to look for garbage.
+Each request has a folder of its own that ends with it. MLflow itself leaves its copy behind, and
+open, when a client hangs up in the middle of a download, until Python happens to look for garbage.
 """
 
 import errno
@@ -17,7 +17,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,16 @@ def _folder_of_a_request() -> Iterator[None]:
         yield
     finally:
         _OF_REQUEST.reset(token)
-        # What is still being read keeps its blocks until it is closed; nothing new gets in.
-        shutil.rmtree(folder, ignore_errors=True)
+        _give_up(Path(folder))
+
+
+def _give_up(folder: Path) -> None:
+    """Remove a folder and free its blocks, even of a file that nobody closes before long."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with suppress(OSError):
+                os.truncate(path, 0)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _temporary_folder() -> str:
@@ -187,8 +195,13 @@ def _is_artifact(scope: Scope) -> bool:
     return (
         scope["type"] == "http"
         and scope["method"] in {"GET", "PUT"}
-        and "/mlflow-artifacts/artifacts/" in scope["path"]
+        and ("/mlflow-artifacts/artifacts/" in scope["path"] or _is_for_the_page(scope["path"]))
     )
+
+
+def _is_for_the_page(path: str) -> bool:
+    """Return whether it is the route by which MLflow's pages show and download an artifact."""
+    return path.endswith("/get-artifact")
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_bakery_machine import duty
+from mlflow_bakery_machine import containers, duty
 from mlflow_bakery_machine.files import MachineError
 from mlflow_bakery_machine.prepare import Places
 
@@ -40,7 +40,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     monkeypatch.setattr(duty, "mounted_device", lambda _: made.mounted)
     monkeypatch.setattr(duty, "_run", made.run)
-    monkeypatch.setattr(duty, "must", lambda command: made.run(command).stdout)
+    for module in (duty, containers):
+        monkeypatch.setattr(module, "must", lambda command: made.run(command).stdout)
     monkeypatch.setattr(duty, "query", lambda *_: [["runs", "3"]])
     monkeypatch.setattr(duty, "prepare", prepare)
     return made

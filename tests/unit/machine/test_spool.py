@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import spool
@@ -261,17 +261,22 @@ def test_each_worker_has_a_folder_and_clears_those_of_the_dead(
     assert Path(tempfile.mkdtemp()).parent == tmp_path / str(os.getpid())
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT"])
+PAGE = "/get-artifact"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", PUT), ("PUT", PUT), ("GET", PAGE)])
 @pytest.mark.parametrize("hangs_up", [False, True])
 def test_what_a_request_leaves_in_the_spool_goes_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, hangs_up: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, hangs_up: bool
 ) -> None:
     seen: list[Path] = []
+    still_open: list[IO[bytes]] = []
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         # In a thread, as MLflow does; and nobody removes it.
         left = Path(await asyncio.to_thread(tempfile.mkdtemp))
         (left / "copy").write_bytes(b"x")
+        still_open.append((left / "copy").open("rb"))
         assert left.is_relative_to(tmp_path / str(os.getpid()))
         seen.append(left)
         if hangs_up:
@@ -282,7 +287,7 @@ def test_what_a_request_leaves_in_the_spool_goes_with_it(
         monkeypatch.setattr(tempfile, "gettempdir", tempfile.gettempdir)
         monkeypatch.setattr(tempfile, "tempdir", None)
         use_own_folder(tmp_path)
-        client = Client(b"", length=0)
+        client = Client(b"", length=0, path=path)
         client.scope["method"] = method
         bounded = Spool(app, Promised(), tmp_path)
         # Beside it, what belongs to no request stays.
@@ -293,6 +298,8 @@ def test_what_a_request_leaves_in_the_spool_goes_with_it(
         else:
             await bounded(client.scope, client.receive, client.send)
         assert not seen[0].exists()
+        with still_open[0] as file:
+            assert file.read() == b"", "its blocks are free"
         assert kept.exists()
 
     asyncio.run(run())

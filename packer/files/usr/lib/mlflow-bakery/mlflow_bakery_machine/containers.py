@@ -90,6 +90,16 @@ def stop(service: str) -> None:
     must([*COMPOSE, "rm", "--stop", "--force", service])
 
 
+def stop_what_runs() -> None:
+    """Stop the containers of a start that failed or was cut off: systemd runs no ExecStop for it.
+
+    Raises:
+        MachineError: They could not be stopped.
+    """
+    if must(["docker", "ps", "--quiet"]).strip():
+        must([*COMPOSE, "stop"])
+
+
 def stop_in_order(service: str, container: str) -> None:
     """Stop a MySQL whose files are to be used, and remove its container.
 

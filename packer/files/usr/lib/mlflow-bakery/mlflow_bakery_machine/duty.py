@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from mlflow_bakery_machine.containers import COMPOSE, SERVING, must, query
+from mlflow_bakery_machine.containers import COMPOSE, SERVING, must, query, stop_what_runs
 from mlflow_bakery_machine.files import MachineError, Rendered, write_file
 from mlflow_bakery_machine.guard import mounted_device
 from mlflow_bakery_machine.prepare import Places, prepare, prepare_standby
@@ -94,9 +94,7 @@ def quiesce(places: Places) -> Dict[str, int]:
         _run(["docker", "stop", _MLFLOW])
         counted = count(places)
     _run(["systemctl", "stop", *_BACKUPS, _SERVER])
-    # A unit that had not started to the end does not stop what it started.
-    if _run(["docker", "ps", "--quiet"]).stdout.strip():
-        must([*COMPOSE, "stop"])
+    stop_what_runs()
     _run(["systemctl", "stop", _DISK])
     device = mounted_device(places.data)
     if device is not None:

@@ -195,7 +195,7 @@ def put_in_place(places: Places, name: str, *, replace: bool) -> Dict[str, Any]:
     record = _read_record(places)
     if record is not None and record.get("phase") == "first":
         raise RefusedError("the first start has not ended: ./inv start, then again")
-    containers.must(["systemctl", "stop", "mlflow.service"])
+    _stop_server()
     try:
         before = _save_what_is_there(places, name, replace=replace)
         # From here on the restored data serves, even after a kill.
@@ -253,8 +253,14 @@ def holds_runs(living: int) -> str:
     return "the database has {} runs, experiments or models".format(living)
 
 
-def _bring_back(mysql: Path, places: Places, record: Optional[Dict[str, Any]]) -> None:
+def _stop_server() -> None:
+    """Stop the server, however far it had come: its files are about to be moved."""
     containers.must(["systemctl", "stop", "mlflow.service"])
+    containers.stop_what_runs()
+
+
+def _bring_back(mysql: Path, places: Places, record: Optional[Dict[str, Any]]) -> None:
+    _stop_server()
     if (mysql / "data.restored").exists():
         shutil.rmtree(str(mysql / "data.restored"))
     if (mysql / "data.replaced").exists():
