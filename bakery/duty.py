@@ -28,6 +28,19 @@ def ask(target: Target, generation: Generation, verb: str, *, timeout: float = 1
     return json.loads(done.out)
 
 
+def fault(target: Target, generation: Generation) -> str:
+    """Return why the machine's server does not start; nothing while it may, or is not reached."""
+    words = ["systemctl", "show", "--property=NRestarts,SubState", _UNITS[0]]
+    try:
+        said = target.execute(generation, words, timeout=15)
+    except BakeryError:
+        return ""
+    # It fails when the migration does, and is then tried again for ever.
+    lines = set(said.out.split())
+    failed = "SubState=auto-restart" in lines or "NRestarts=0" not in lines
+    return "its server does not start" if said.code == 0 and failed else ""
+
+
 def journal(target: Target, generation: Generation) -> str:
     """Return the end of what the machine's server said, for an error; else of its console."""
     words = ["journalctl", "--no-pager", "--lines=20", "--output=cat"]

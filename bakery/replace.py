@@ -6,6 +6,7 @@ undone: the old generation gets its data disk back, as it was if a migration had
 """
 
 from datetime import UTC, datetime
+from functools import partial
 
 from bakery import checks, duty, rotate
 from bakery.backup import keep
@@ -118,8 +119,9 @@ def wait_ready(target: Target, generation: Generation, *, patience: int = 0) -> 
         try:
             server, seconds = target.server(generation), target.settings.ready_seconds
             if patience:
-                server, seconds = server.as_client, max(seconds, patience)
-            checks.wait_ready(server, deadline=seconds)
+                checks.wait_ready(server.as_client, deadline=max(seconds, patience))
+            else:
+                checks.wait_ready(server, deadline=seconds, fault=partial(target.fault, generation))
         except BakeryError as error:
             error.tail = error.tail or duty.journal(target, generation)
             raise

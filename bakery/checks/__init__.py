@@ -44,16 +44,16 @@ _AT_THE_DOOR: list[tuple[str, Callable[[Door], str]]] = [
 ]
 
 
-def wait_ready(server: Server, *, deadline: float) -> float:
+def wait_ready(server: Server, *, deadline: float, fault: Callable[[], str] = str) -> float:
     """Wait until the server answers from its database; return the seconds that took.
 
-    `deadline` is in seconds from now.
+    `deadline` is in seconds from now; `fault` says why it never will, or nothing.
 
     Raises:
-        BakeryError: It did not answer in time; the last answer is in the message.
+        BakeryError: It did not answer in time, or never will; the last answer is in the message.
     """
     started = time.monotonic()
-    https.wait(front(server), deadline=deadline)
+    https.wait(front(server), deadline=deadline, fault=fault)
     return time.monotonic() - started
 
 

@@ -2,6 +2,8 @@
 
 import secrets
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import requests
@@ -13,6 +15,8 @@ from bakery.checks.result import CheckFailed, expect, one_line
 from bakery.errors import BakeryError
 
 SHUT = ("/metrics", "/gateway/", "/ajax-api/3.0/mlflow/assistant")
+_LOOK_SECONDS = 5
+"""Between two looks at whether waiting is of any use."""
 _SEARCH = "/api/2.0/mlflow/experiments/search"
 
 
@@ -140,12 +144,32 @@ def _post_from(door: Door, origin: str) -> int:
         return answer.status_code
 
 
-def wait(door: Door, *, deadline: float) -> None:
+def wait(door: Door, *, deadline: float, fault: Callable[[], str] = str) -> None:
     """Wait until an API call that reads the database answers; `deadline` in seconds from now.
 
+    `fault` is asked now and then why it never will; it says nothing while it may.
+
     Raises:
-        BakeryError: It did not within the deadline; the last answer is in the message.
+        BakeryError: It did not within the deadline, or never will; the last answer, or the reason,
+            is in the message.
     """
+    looked = time.monotonic()
+
+    def attempt() -> None:
+        nonlocal looked
+        try:
+            reads_database(door, timeout=min(10, deadline))
+        except (CheckFailed, OSError):
+            if time.monotonic() > looked + _LOOK_SECONDS:
+                reason = fault()
+                looked = time.monotonic()
+                if reason:
+                    raise BakeryError(
+                        f"https://{door.hostname} does not become ready: {reason}",
+                        hint="the machine's own story: ./inv logs",
+                    ) from None
+            raise
+
     attempts = tenacity.Retrying(
         stop=tenacity.stop_after_delay(deadline),
         wait=tenacity.wait_fixed(0.2),
@@ -153,7 +177,7 @@ def wait(door: Door, *, deadline: float) -> None:
         reraise=True,
     )
     try:
-        attempts(lambda: reads_database(door, timeout=min(10, deadline)))
+        attempts(attempt)
     except (CheckFailed, OSError) as last:
         raise BakeryError(
             f"https://{door.hostname} was not ready within {deadline:.0f} s: {one_line(last)}",

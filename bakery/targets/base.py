@@ -311,6 +311,12 @@ class Target(Protocol):
     def running(self, generation: "Generation") -> bool:
         """Return whether a generation's machine runs, in standby or serving."""
 
+    def fault(self, generation: "Generation") -> str:
+        """Return why a machine that was activated never will serve; nothing while it may.
+
+        Nothing, too, where each look would be a call to Azure.
+        """
+
     def generations(self) -> "list[Generation]":
         """Return every generation that has a machine here, remembered or not."""
 

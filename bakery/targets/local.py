@@ -231,6 +231,10 @@ class LocalTarget(LocalGround):
         """Return whether a generation's machine runs."""
         return self.driver.running(self.spec(generation))
 
+    def fault(self, generation: Generation) -> str:
+        """Return why a machine never will serve: it has ended, or its server's start has failed."""
+        return duty.fault(self, generation) if self.running(generation) else "its machine has ended"
+
     def generations(self) -> list[Generation]:
         """Return every generation that has something on this host."""
         numbers = sorted(int(path.name) for path in self.folder.path.glob("machines/*"))

@@ -159,6 +159,19 @@ def test_a_server_that_accepts_and_says_nothing_ends_the_wait_too(tmp_path: Path
         assert time.monotonic() - started < 8
 
 
+@pytest.mark.parametrize("reason", ["its machine has ended", ""])
+def test_waiting_ends_when_it_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(https, "_LOOK_SECONDS", 0.5)
+    with front_door(tmp_path, "database down") as door:
+        started = time.monotonic()
+        wanted = f"does not become ready: {reason}" if reason else "not ready within 3 s"
+        with pytest.raises(BakeryError, match=wanted):
+            https.wait(door, deadline=3, fault=lambda: reason)
+        assert (time.monotonic() - started < 2.5) == bool(reason)
+
+
 def test_no_password_in_what_a_check_says(tmp_path: Path) -> None:
     with front_door(tmp_path, "nobody") as door:
         known = replace(door, login=replace(door.login, password=SecretStr("geheim")))

@@ -133,6 +133,9 @@ class FakeTarget:
     def running(self, generation: Generation) -> bool:
         return generation.number in self.up
 
+    def fault(self, generation: Generation) -> str:
+        raise AssertionError(generation)
+
     def whole(self, generation: Generation) -> bool:
         return generation.number not in self.astray
 
@@ -184,7 +187,7 @@ def target(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) 
         del new
         yield fake
 
-    def wait_ready(server: Any, *, deadline: float) -> float:
+    def wait_ready(server: Any, *, deadline: float, **_: object) -> float:
         if deadline == replacement._SERVES_SECONDS:
             fake._do(f"serves {server.number}")
             return 0

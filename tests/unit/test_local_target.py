@@ -11,6 +11,7 @@ from bakery.errors import BakeryError
 from bakery.network import Network
 from bakery.settings import Settings
 from bakery.state import Deployment, DeploymentFolder, Generation
+from bakery.targets.base import Answer
 from bakery.targets.local import LocalTarget
 
 ONE, TWO = (Generation(number=number, image="i") for number in (1, 2))
@@ -45,6 +46,29 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalTarget:
     made.driver = Driver()  # type: ignore[assignment]
     monkeypatch.setattr(machine, "boot", lambda *_, **__: None)
     return made
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("NRestarts=0\nSubState=start\n", ""),
+        ("NRestarts=0\nSubState=exited\n", ""),
+        ("NRestarts=0\nSubState=auto-restart\n", "its server does not start"),
+        ("NRestarts=2\nSubState=start\n", "its server does not start"),
+        ("", ""),
+    ],
+)
+def test_a_server_whose_start_failed_is_waited_for_in_vain(
+    target: LocalTarget, monkeypatch: pytest.MonkeyPatch, said: str, fault: str
+) -> None:
+    answer = Answer(0 if said else 255, said, "")
+    monkeypatch.setattr(target, "execute", lambda *_, **__: answer)
+    assert target.fault(TWO) == fault
+
+
+def test_a_machine_that_has_ended_is_waited_for_in_vain(target: LocalTarget) -> None:
+    target.driver.stop(target.spec(TWO), seconds=0)
+    assert target.fault(TWO) == "its machine has ended"
 
 
 def test_one_that_does_not_stop_serving_is_killed(

@@ -181,6 +181,9 @@ class Target:
         for number in set(self.world.snapshots) - but:
             del self.world.snapshots[number]
 
+    def fault(self, generation: Generation) -> str:
+        raise AssertionError(generation)
+
     def running(self, generation: Generation) -> bool:
         return generation.number in self.world.running
 
@@ -194,7 +197,7 @@ class Target:
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait_ready(server: Any, *, deadline: float) -> None:
+    def wait_ready(server: Any, *, deadline: float, **_: object) -> None:
         assert deadline in {1, 3, 240}
         world = server.target.world
         server.target.act()
