@@ -87,6 +87,7 @@ def _try_out(settings: Settings, made: Manifest) -> None:
             "hostname": None,
             "certificate": None,
             "certificate_key": None,
+            "certificate_root": None,
         }
     )
     try:

@@ -25,6 +25,7 @@ _FILE = _PROJECT / "bakery.toml"
 _STATE_DIR = Path(".bakery")
 _PATHS = (
     "state_dir", "mlflow_lock", "certificate", "certificate_key",
+    "certificate_root",
     "azure_ca_bundle", "acme_ca", "acme_root",
 )  # fmt: skip
 _PREFIX = "BAKERY_"
@@ -221,6 +222,10 @@ class Settings(AzureSettings, BaseSettings):
     certificate_key: Annotated[Path, AfterValidator(_absolute)] | None = Field(
         default=None, description="The key of that certificate (PEM)."
     )
+    certificate_root: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None,
+        description="The authority (PEM) that signed it; unset: one that everybody trusts.",
+    )
     boot_seconds: Annotated[int, Field(ge=1)] = Field(
         default=120, description="How long a machine may take until SSH answers."
     )
@@ -284,6 +289,11 @@ def load(**given: object) -> Settings:
         raise InputError("; ".join(_lines(error)), hint="see bakery.example.toml") from None
     if (settings.certificate is None) != (settings.certificate_key is None):
         raise InputError("certificate and certificate_key go together", hint="give both or neither")
+    if settings.certificate_root and not settings.certificate:
+        raise InputError(
+            "certificate_root without a certificate",
+            hint="give certificate and certificate_key too",
+        )
     return settings
 
 

@@ -5,11 +5,12 @@ authority never, so that clients' `ca_file` does not change.
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -19,6 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bakery.errors import InputError
 from bakery.state import write_atomically
+
+if TYPE_CHECKING:
+    from bakery.settings import Settings
 
 _T = TypeVar("_T")
 _CA_LIFE = timedelta(days=3650)
@@ -50,14 +54,18 @@ def ca_file(folder: Path) -> Path:
     return folder / "ca.pem"
 
 
-def given_certificate(chain: Path, key: Path, hostname: str) -> Certificate:
-    """Read and check a certificate that the user brings.
+def given_certificate(settings: "Settings", hostname: str) -> Certificate | None:
+    """Read and check the certificate that the user brings; None if there is none.
 
     Raises:
         InputError: A file cannot be read or parsed, the key is another's, the certificate is not
-            for this name, or is not valid now.
+            for this name, is not valid now, or another authority signed it.
     """
-    certificate = _read(chain, lambda data: x509.load_pem_x509_certificates(data)[0])
+    chain, key = settings.certificate, settings.certificate_key
+    if chain is None or key is None:
+        return None
+    certificates = _read(chain, x509.load_pem_x509_certificates)
+    certificate = certificates[0]
     loaded = _read(key, lambda data: serialization.load_pem_private_key(data, password=None))
     if loaded.public_key() != certificate.public_key():
         raise InputError(f"{key} is not the key of {chain}", hint="give the two that go together")
@@ -69,7 +77,23 @@ def given_certificate(chain: Path, key: Path, hostname: str) -> Certificate:
             f"{chain} is for {', '.join(names) or 'no name'}, not for {hostname}",
             hint="set hostname to a name in the certificate",
         )
+    if settings.certificate_root:
+        _refuse_another_authority(chain, certificates, settings.certificate_root)
     return Certificate(chain=chain.read_text("utf-8", "replace"), key=key.read_text("utf-8"))
+
+
+def _refuse_another_authority(
+    chain: Path, certificates: Sequence[x509.Certificate], root: Path
+) -> None:
+    roots = _read(root, x509.load_pem_x509_certificates)
+    signed = all(_signed(one, by) for one, by in pairwise(certificates))
+    if not (
+        signed and any(certificates[-1] == one or _signed(certificates[-1], one) for one in roots)
+    ):
+        raise InputError(
+            f"{chain} does not lead to an authority in {root}",
+            hint="the chain needs every certificate between yours and that authority's",
+        )
 
 
 def _refuse_out_of_date(chain: Path, certificate: x509.Certificate) -> None:

@@ -19,8 +19,8 @@ def check_input(settings: Settings) -> None:
         InputError: With what to do about it.
     """
     subscription(settings)
-    if settings.certificate and settings.certificate_key and settings.hostname:
-        tls.given_certificate(settings.certificate, settings.certificate_key, settings.hostname)
+    if settings.hostname:
+        tls.given_certificate(settings, settings.hostname)
     for path in (settings.azure_ca_bundle, settings.acme_ca, settings.acme_root):
         if path is not None and not path.is_file():
             raise InputError(f"{path}: no such file", hint="a file of certificates (PEM)")

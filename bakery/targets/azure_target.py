@@ -61,11 +61,6 @@ class AzureTarget(AzureGround):
     def environment(self) -> dict[str, Any]:
         """Return the environment that a machine of this deployment gets."""
         settings = self.settings
-        certificate = None
-        if settings.certificate and settings.certificate_key:
-            certificate = tls.given_certificate(
-                settings.certificate, settings.certificate_key, self.deployment.hostname
-            )
         directory = LETS_ENCRYPT.get(settings.acme_directory, settings.acme_directory)
         authority = settings.acme_ca.read_text(encoding="utf-8") if settings.acme_ca else None
         return environment.environment(
@@ -74,7 +69,7 @@ class AzureTarget(AzureGround):
             mysql_user=settings.mysql_user,
             blob=self.blob,
             blob_endpoint=self.account.endpoint,
-            certificate=certificate,
+            certificate=tls.given_certificate(settings, self.deployment.hostname),
             acme={"email": settings.acme_email or "", "directory": directory, "ca": authority},
             client_id=self.identity.facts()["clientId"] if self.identity else None,
         )
@@ -237,7 +232,9 @@ class AzureTarget(AzureGround):
             address=deployment.address,
             username=deployment.username,
             password=self.secrets.password,
-            ca_file=None if deployment.own_certificate else self.settings.acme_root,
+            ca_file=self.settings.certificate_root
+            if deployment.own_certificate
+            else self.settings.acme_root,
             ssh=self._ssh(generation),
             blob=self.blob,
             data_disk_uuid=deployment.data_disk_uuid,

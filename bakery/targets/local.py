@@ -289,7 +289,7 @@ class LocalTarget(LocalGround):
             address=self.network.service,
             username=self.deployment.username,
             password=self.secrets.password,
-            ca_file=None if own else tls.ca_file(self.folder.tls),
+            ca_file=self.settings.certificate_root if own else tls.ca_file(self.folder.tls),
             ssh=self._access(generation),
             blob=self.blob,
             data_disk_uuid=self.deployment.data_disk_uuid,

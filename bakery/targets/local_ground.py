@@ -53,10 +53,7 @@ class LocalGround:
             InputError: With what to do about it.
         """
         self.driver.check()
-        if self.settings.certificate and self.settings.certificate_key:
-            tls.given_certificate(
-                self.settings.certificate, self.settings.certificate_key, self._hostname()
-            )
+        tls.given_certificate(self.settings, self._hostname())
 
     def check(self) -> None:
         """Refuse what cannot work for want of tools, of space or of the data disk.
@@ -167,11 +164,9 @@ class LocalGround:
 
     def certificate(self) -> tls.Certificate:
         """Return the user's own certificate, or one of the deployment's CA."""
-        chain, key = self.settings.certificate, self.settings.certificate_key
-        if chain and key:
-            return tls.given_certificate(chain, key, self.deployment.hostname)
-        return tls.local_certificate(
-            self.folder.tls, self.deployment.hostname, self.network.service
+        hostname = self.deployment.hostname
+        return tls.given_certificate(self.settings, hostname) or tls.local_certificate(
+            self.folder.tls, hostname, self.network.service
         )
 
     def removals(self, *, with_data: bool) -> Iterator[tuple[str, Callable[[], object]]]:

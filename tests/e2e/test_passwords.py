@@ -1,12 +1,15 @@
-"""Any printable symbol in a password works everywhere, unmangled."""
+"""Any printable symbol in a password works everywhere, unmangled; and a certificate of one's own."""
 
 import string
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import requests
 from requests.auth import HTTPBasicAuth
 
+from bakery import tls
 from tests.e2e.bakery import INVOKE, PROJECT, Bakery
 
 PRINTABLE = "".join(chr(code) for code in range(33, 127))
@@ -40,7 +43,9 @@ def logs_in(bakery: Bakery, password: str) -> int:
     ).status_code
 
 
-def test_every_symbol_works_and_can_be_changed(make_bakery: Callable[..., Bakery]) -> None:
+def test_every_symbol_works_and_can_be_changed(
+    make_bakery: Callable[..., Bakery], tmp_path: Path
+) -> None:
     bakery = make_bakery()
     for password, other in (PASSWORDS, PASSWORDS[::-1]):
         # The database's password too, so that SQL and option files are tried as well.
@@ -56,3 +61,24 @@ def test_every_symbol_works_and_can_be_changed(make_bakery: Callable[..., Bakery
         for shell in ("bash", "zsh", "sh", "fish"):
             assert shown_by(bakery, shell) == password
         assert "checks passed" in bakery.ok("check").err
+    serves_a_certificate_of_one_s_own(bakery, tmp_path)
+
+
+def serves_a_certificate_of_one_s_own(bakery: Bakery, folder: Path) -> None:
+    """It takes the place of ours, and only its own authority vouches for it."""
+    client, hostname = bakery.client(), str(bakery.facts["hostname"])
+    tls.local_certificate(folder, hostname, "127.0.0.1")
+    own = {
+        "BAKERY_CERTIFICATE": str(folder / "server.pem"),
+        "BAKERY_CERTIFICATE_KEY": str(folder / "server.key"),
+    }
+    others = client["MLFLOW_TRACKING_SERVER_CERT_PATH"]
+    bakery.extra |= own | {"BAKERY_CERTIFICATE_ROOT": others}
+    assert "does not lead to an authority" in bakery.refused("deploy").err
+    bakery.extra["BAKERY_CERTIFICATE_ROOT"] = str(tls.ca_file(folder))
+    bakery.ok("deploy")
+    assert bakery.client()["MLFLOW_TRACKING_SERVER_CERT_PATH"] == str(tls.ca_file(folder))
+    assert logs_in(bakery, client["MLFLOW_TRACKING_PASSWORD"]) == 200
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(client["MLFLOW_TRACKING_URI"], verify=others, timeout=30)
+    assert "checks passed" in bakery.ok("check").err

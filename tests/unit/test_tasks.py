@@ -82,6 +82,7 @@ FROM_ENVIRONMENT = [
     ({"MLFLOW_TRACKING_USERNAME": ""}, "username: must be 1 to 72 bytes"),
     ({"MYSQL_USER": "root"}, "mysql_user: must not be root"),
     ({"BAKERY_CERTIFICATE": "/x.pem"}, "certificate and certificate_key go together"),
+    ({"BAKERY_CERTIFICATE_ROOT": "/x.pem"}, "certificate_root without a certificate"),
     ({"BAKERY_CONFIG": "/nowhere.toml"}, "/nowhere.toml: no such file"),
 ]
 

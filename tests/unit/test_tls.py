@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from bakery import tls
 from bakery.errors import InputError
+from bakery.settings import Settings
 from tests.unit.samples import certificate_files
 
 HOST, ADDRESS = "mlflow.bakery.internal", "10.88.0.2"
@@ -92,13 +93,18 @@ def test_another_authority_means_another_certificate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [HOST, "*.bakery.internal"])
 def test_a_certificate_of_the_user_s_is_taken(tmp_path: Path, name: str) -> None:
     chain, key = certificate_files(tmp_path, "other.example.org", name)
-    made = tls.given_certificate(chain, key, HOST)
+    made = tls.given_certificate(given(chain, key), HOST)
+    assert made
     assert (made.chain, made.key) == (chain.read_text(), key.read_text())
 
 
-def refusal(chain: Path, key: Path) -> InputError:
+def given(chain: Path, key: Path, root: Path | None = None) -> Settings:
+    return Settings(certificate=chain, certificate_key=key, certificate_root=root)
+
+
+def refusal(chain: Path, key: Path, root: Path | None = None) -> InputError:
     with pytest.raises(InputError) as refused:
-        tls.given_certificate(chain, key, HOST)
+        tls.given_certificate(given(chain, key, root), HOST)
     assert refused.value.hint
     assert "PRIVATE KEY" not in f"{refused.value} {refused.value.hint}"
     return refused.value
@@ -121,6 +127,25 @@ def test_another_s_key_is_refused(tmp_path: Path) -> None:
     chain, _key = certificate_files(tmp_path, HOST)
     tls.local_certificate(tmp_path / "ours", HOST, ADDRESS)
     assert "is not the key of" in str(refusal(chain, tmp_path / "ours" / "server.key"))
+
+
+def test_none_is_given() -> None:
+    assert tls.given_certificate(Settings(), HOST) is None
+
+
+def test_a_chain_must_lead_to_the_authority_that_is_named(tmp_path: Path) -> None:
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    for folder in (ours, others):
+        tls.local_certificate(folder, HOST, ADDRESS)
+    chain, key = ours / "server.pem", ours / "server.key"
+    assert tls.given_certificate(given(chain, key, tls.ca_file(ours)), HOST)
+    assert "does not lead to" in str(refusal(chain, key, tls.ca_file(others)))
+    assert "is not PEM" in str(refusal(chain, key, key))
+    whole = tmp_path / "whole.pem"
+    whole.write_bytes(chain.read_bytes() + tls.ca_file(ours).read_bytes())
+    assert tls.given_certificate(given(whole, key, tls.ca_file(ours)), HOST)
+    whole.write_bytes(chain.read_bytes() + tls.ca_file(others).read_bytes())
+    assert "does not lead to" in str(refusal(whole, key, tls.ca_file(others)))
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
