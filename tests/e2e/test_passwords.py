@@ -1,4 +1,4 @@
-"""Any printable symbol in a password works everywhere, unmangled; and a certificate of one's own."""
+"""What the user brings: a password of any printable symbols, a certificate."""
 
 import string
 import subprocess
