@@ -14,6 +14,7 @@ from bakery.settings import Settings
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
+    from azure.core.polling import LROPoller
     from azure.mgmt.compute import ComputeManagementClient
     from azure.mgmt.network import NetworkManagementClient
     from azure.mgmt.resource.resources import ResourceManagementClient
@@ -146,6 +147,12 @@ class Clients:
             connection_timeout=10,
             **own,
         )
+
+    def taken_up(self, token: str) -> "LROPoller[None]":
+        """Return the poller of an operation of Compute that was begun before, whatever it was."""
+        # With a token nothing is begun, so that the names are not used.
+        machines: Any = self.compute.virtual_machines
+        return cast("LROPoller[None]", machines.begin_start("", "", continuation_token=token))
 
     def call(
         self, method: str, path: str, *, api_version: str, body: Mapping[str, Any] | None = None

@@ -11,14 +11,19 @@ from bakery.settings import Settings
 class Azure:
     """The subscription and resource group that the settings name."""
 
-    def __init__(self, settings: Settings, clients: Clients | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients | None = None,
+        operations: Operations | None = None,
+    ) -> None:
         self.settings = settings
         self.clients = clients or Clients(settings)
-        self.operations = Operations(settings.azure_polling_seconds)
+        self.operations = operations or Operations(settings.azure_polling_seconds)
 
     def told(self, **known: str) -> "Azure":
         """Return the same, with settings that are known from what is there already."""
-        return Azure(self.settings.model_copy(update=known), self.clients)
+        return Azure(self.settings.model_copy(update=known), self.clients, self.operations)
 
     @cached_property
     def names(self) -> Names:

@@ -1,5 +1,6 @@
 """Long operations of Azure: waited for, repeated where safe, taken up again after a kill."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from bakery.azure.errors import code
+from bakery.log import step
 
 if TYPE_CHECKING:
     from azure.core.polling import LROPoller
@@ -18,6 +20,7 @@ _PASSING = {
     "AnotherOperationInProgress",
     "AttachDiskWhileBeingDetached",
     "Conflict",
+    "ConflictingConcurrentWriteNotAllowed",
     "InUseSubnetCannotBeDeleted",
     "NicInUse",
     "NicReservedForAnotherVm",
@@ -49,26 +52,42 @@ class Operations:
         """Take the pause between two tries, in seconds."""
         self._pause = pause
         self._kept: Tokens | None = None
+        self._resume: Callable[[str], LROPoller[Any]] | None = None
 
-    def remember_in(self, kept: Tokens) -> None:
-        """Keep tokens from now on."""
-        self._kept = kept
+    def remember_in(self, kept: Tokens, resume: "Callable[[str], LROPoller[Any]]") -> None:
+        """Keep tokens from now on; `resume` gives the poller of any of them."""
+        self._kept, self._resume = kept, resume
+
+    def finish_left(self) -> None:
+        """Wait for what a run that was cut off has begun; whether it fails is seen by who looks.
+
+        Nothing may be begun at a resource before, and what is there tells nothing either.
+        """
+        for name, token in self._tokens.items():
+            with step(f"Wait for what was begun before: {name}"):
+                self._end(name, token)
 
     def run(self, name: str, begin: "Callable[..., LROPoller[T]]") -> T:
-        """Begin an operation, or take up the one that was begun under this name, and wait for it.
+        """Begin an operation and wait for it; what was begun at its resource ends first.
+
+        The name is a verb and the resource's name. One that was begun under this very name, and
+        did not fail, is not begun again.
 
         Raises:
             AzureError: It failed.
         """
-        token = self._tokens.get(name)
-        if token is not None:
-            from azure.core.exceptions import AzureError
+        from azure.core.exceptions import AzureError
 
-            self._forget(name)
-            try:
+        resource = name.rsplit(maxsplit=1)[-1]
+        for left, token in self._tokens.items():
+            if left.split()[-1] != resource:
+                continue
+            if left != name:
+                self._end(left, token)
+                continue
+            self._forget(left)
+            with contextlib.suppress(AzureError, ValueError):
                 return begin(continuation_token=token).result()
-            except (AzureError, ValueError):
-                pass  # long gone, or it failed: what is wanted now is begun anew
         return self.insist(lambda: self._watched(name, begin()))
 
     def insist(self, call: Callable[[], T]) -> T:
@@ -93,6 +112,15 @@ class Operations:
             self._forget(name)
             return result
         return poller.result()
+
+    def _end(self, name: str, token: str) -> None:
+        from azure.core.exceptions import AzureError
+
+        # It may have failed, or be long gone.
+        with contextlib.suppress(AzureError, ValueError):
+            if self._resume is not None:
+                self._resume(token).result()
+        self._forget(name)
 
     @property
     def _tokens(self) -> dict[str, str]:

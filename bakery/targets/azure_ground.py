@@ -92,7 +92,8 @@ class AzureGround:
             store = self._unlocked
             if self._locks is not None:
                 self._locks.enter_context(store.locked())
-                self.azure.operations.remember_in(store)
+                self.azure.operations.remember_in(store, self.azure.clients.taken_up)
+                self.azure.operations.finish_left()
             self._store = store
         return self._store
 

@@ -57,9 +57,9 @@ class Azure:
         return Poller(result)
 
 
-def operations(kept: Kept) -> Operations:
+def operations(kept: Kept, others: Azure | None = None) -> Operations:
     made = Operations(0)
-    made.remember_in(kept)
+    made.remember_in(kept, (others or Azure()).begin)
     return made
 
 
@@ -83,8 +83,26 @@ def test_what_was_begun_and_failed_is_begun_anew() -> None:
     assert azure.tokens == ["token-0", None]
 
 
+def test_nothing_is_begun_at_a_resource_before_what_was_begun_there_has_ended() -> None:
+    kept = Kept(**{"create x": "token-0", "create y": "token-9"})
+    azure, others = Azure("stopped"), Azure("made")
+    assert operations(kept, others).run("stop x", azure.begin) == "stopped"
+    assert others.tokens == ["token-0"]
+    assert azure.tokens == [None]
+    assert kept.now == {"create y": "token-9"}
+
+
+def test_all_that_a_run_of_before_has_begun_is_waited_for_whether_it_failed_or_not() -> None:
+    kept = Kept(**{"create x": "token-0", "attach y": "token-1", "delete z": "token-2"})
+    others = Azure(refused(200, "AllocationFailed"), refused(404, "NotFound"), "done")
+    operations(kept, others).finish_left()
+    assert others.tokens == ["token-0", "token-1", "token-2"]
+    assert kept.now == {}
+
+
 def test_what_passes_by_itself_is_tried_again() -> None:
-    azure = Azure(refused(409, "AttachDiskWhileBeingDetached"), refused(409, "Conflict"), "made")
+    busy = ("AttachDiskWhileBeingDetached", "ConflictingConcurrentWriteNotAllowed")
+    azure = Azure(*[refused(409, code) for code in busy], "made")
     assert operations(Kept()).run("attach x", azure.begin) == "made"
     assert azure.tokens == [None] * 3
 
