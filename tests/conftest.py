@@ -13,6 +13,9 @@ import pytest
 
 from tests.e2e.bakery import PROJECT, Bakery
 
+# What they find wrong is told in full, as it is of a test.
+pytest.register_assert_rewrite("tests.azure.matrix", "tests.azure.stage")
+
 
 @pytest.fixture(scope="session")
 def state() -> Path:

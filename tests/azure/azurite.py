@@ -66,6 +66,8 @@ class AzuriteStores:
         self._folder, self._address = folder.absolute(), address
         self._executable = azurite.install(cache.absolute())
         self._keys: dict[str, tuple[str, str]] = {}
+        self.door = ""
+        """The address where clients are sent instead, if there is a door in front of it."""
 
     def set_keys(self, account: str, keys: tuple[str, str]) -> None:
         if self._keys.get(account) != keys:
@@ -81,8 +83,13 @@ class AzuriteStores:
         del self._keys[account]
         self._service.tell(self._executable)
 
+    @property
+    def address(self) -> str:
+        """Where Azurite itself listens."""
+        return self._address
+
     def endpoint(self, account: str) -> str:
-        return f"http://{self._address}:{azurite.PORT}/{account}/"
+        return f"http://{self.door or self._address}:{azurite.PORT}/{account}/"
 
     def containers(self, account: str, key: str) -> list[str] | None:
         with self._client(account, key) as client:
@@ -113,7 +120,6 @@ class AzuriteStores:
     @contextmanager
     def _client(self, account: str, key: str) -> Iterator[BlobServiceClient]:
         credential = AzureNamedKeyCredential(account, key)
-        with BlobServiceClient(
-            self.endpoint(account), credential=credential, retry_total=2
-        ) as client:
+        own = f"http://{self._address}:{azurite.PORT}/{account}/"
+        with BlobServiceClient(own, credential=credential, retry_total=2) as client:
             yield client

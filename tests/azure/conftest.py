@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.azure.azurite import AzuriteStores
+from tests.azure.blob_door import Door, opened
 from tests.azure.loopback import Neighbourhood
 from tests.azure.stage import Stage, staged
 
@@ -24,6 +25,20 @@ def stores(state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Az
     finally:
         made.close()
         near.close()
+
+
+@pytest.fixture
+def door(stores: AzuriteStores) -> Iterator[Door]:
+    """A door in front of the storage accounts of all that is made meanwhile."""
+    near = Neighbourhood()
+    address = near.address()
+    with opened(address, stores.address) as made:
+        stores.door = address
+        try:
+            yield made
+        finally:
+            stores.door = ""
+            near.close()
 
 
 @pytest.fixture(scope="module")

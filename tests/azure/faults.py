@@ -91,9 +91,13 @@ class Faults:
         return None if fault is None else Refusal(409, fault.code, fault.message)
 
 
-def kill_peer(port: int) -> None:
-    """Kill the process whose connection comes from a port of this host, and no other."""
-    inode = _inode(port)
+def kill_peer(port: int, ours: int) -> None:
+    """Kill the process that is connected from a port of this host to one of ours, and no other.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    inode = _inode(port, ours)
     for entry in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if str(entry.readlink()) != f"socket:[{inode}]":
@@ -103,12 +107,16 @@ def kill_peer(port: int) -> None:
         process = int(entry.parts[2])
         if process != os.getpid():
             os.kill(process, signal.SIGKILL)
+            return
+    raise RuntimeError(f"nobody is connected from port {port}")
 
 
-def _inode(port: int) -> str:
+def _inode(port: int, ours: int) -> str:
+    # Both ends: a port may also be that of connections to other addresses, old ones among them.
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()
-            if int(fields[1].rpartition(":")[2], 16) == port:
+            ends = [int(end.rpartition(":")[2], 16) for end in fields[1:3]]
+            if ends == [port, ours] and fields[9] != "0":
                 return fields[9]
     return "none"

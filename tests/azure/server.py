@@ -64,7 +64,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            self._answer(_handled(self.fake, self._call(raw), self.client_address[1]))
+            self._answer(_handled(self.fake, self._call(raw), self._ends()))
         except _DroppedError:
             self.close_connection = True
             with contextlib.suppress(OSError):
@@ -72,6 +72,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = handle_any  # noqa: N815 (the library's names)
     do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815
+
+    def _ends(self) -> tuple[int, int]:
+        """Return the ports that the caller and we have on this connection."""
+        return self.client_address[1], self.connection.getsockname()[1]
 
     def _call(self, raw: bytes) -> Call:
         parts = urllib.parse.urlsplit(self.path)
@@ -114,7 +118,7 @@ def _parsed(raw: bytes, kind: str) -> Any:
         return raw.decode(errors="replace")
 
 
-def _handled(fake: "Fake", call: Call, port: int) -> Reply:
+def _handled(fake: "Fake", call: Call, ends: tuple[int, int]) -> Reply:
     """Answer a call, write it down, and let go wrong what shall."""
     if call.path.startswith("/_fake/"):
         return _guarded(fake, call)
@@ -124,7 +128,7 @@ def _handled(fake: "Fake", call: Call, port: int) -> Reply:
     for fault in planned:
         entry.fault = fault.action
         if not fault.after:
-            reply = _befall(fault, port, entry)
+            reply = _befall(fault, ends, entry)
             if reply is not None:
                 fake.journal.end(entry, reply.status, reply.body)
                 return reply
@@ -132,18 +136,18 @@ def _handled(fake: "Fake", call: Call, port: int) -> Reply:
     fake.journal.end(entry, reply.status, reply.body)
     for fault in planned:
         if fault.after:
-            late = _befall(fault, port, entry)
+            late = _befall(fault, ends, entry)
             reply = late or reply
     return reply
 
 
-def _befall(fault: "Fault", port: int, entry: "Entry") -> Reply | None:
+def _befall(fault: "Fault", ends: tuple[int, int], entry: "Entry") -> Reply | None:
     if fault.action == "answer":
         return Reply(fault.status, fault.refusal.body, fault.refusal.headers)
     if fault.action == "delay":
         time.sleep(fault.seconds)
     if fault.action == "kill":
-        faults.kill_peer(port)
+        faults.kill_peer(*ends)
     if fault.action in {"drop", "kill"}:
         entry.seconds = round(time.time() - entry.began, 4)
         raise _DroppedError

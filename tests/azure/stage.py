@@ -4,6 +4,8 @@ Runs that are to be killed happen in a forked process: all is imported there alr
 fake, which is asked over HTTPS like any Azure, goes on here.
 """
 
+import faulthandler
+import json
 import os
 import shutil
 import signal
@@ -11,14 +13,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from bakery import settings
 from bakery.checks.door import READY, Login, ask, front
 from bakery.deploy import deploy
+from bakery.errors import BakeryError
 from bakery.settings import Settings
 from bakery.targets.azure_target import AzureTarget
 from tests.azure.azurite import AzuriteStores
@@ -96,10 +101,13 @@ class Stage:
         return experiments(self.data())
 
     def answers(self) -> int:
-        """Return what a client gets who asks for what is in the database."""
+        """Return what a client gets who asks for what is in the database; 0: no answer."""
         server = self.seen().server()
         door = front(server.as_client)
-        return ask(door, READY, login=Login(server.username, server.password)).status_code
+        try:
+            return ask(door, READY, login=Login(server.username, server.password)).status_code
+        except requests.ConnectionError:
+            return 0
 
     def check_tidy(self) -> None:
         """See that one machine serves, one at most is kept, and there is nothing else."""
@@ -141,7 +149,10 @@ def forked(action: Callable[[], object], log: Path) -> int:
     """Run an action in a process of its own; return its exit code, or minus the signal's number."""
     child = os.fork()
     if child == 0:
+        _let_go_of_sockets()
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        # One that hangs says where.
+        faulthandler.dump_traceback_later(_DEADLINE - 5, file=2)
         try:
             action()
         except BaseException:  # noqa: BLE001 (whatever it is, the child ends here)
@@ -160,6 +171,35 @@ def forked(action: Callable[[], object], log: Path) -> int:
     raise AssertionError(f"the run did not end: {log.read_text()}")
 
 
+def in_its_own_process(stage: Stage, action: Callable[[], object]) -> None:
+    """Run an action in a process that ends, and with it what it holds; raise what it raised."""
+    said = stage.folder / "said"
+    said.unlink(missing_ok=True)
+
+    def told() -> None:
+        try:
+            action()
+        except BakeryError as error:
+            said.write_text(json.dumps([str(error), error.hint]), encoding="utf-8")
+            raise
+
+    log = stage.folder / "child.log"
+    code = forked(told, log)
+    if said.exists():
+        text, hint = json.loads(said.read_text(encoding="utf-8"))
+        raise BakeryError(text, hint=hint)
+    assert code == 0, log.read_text(encoding="utf-8")
+
+
+def _let_go_of_sockets() -> None:
+    """Leave the parent's sockets to it: what listens here, too, keeps an address in use."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):
+            if str(entry.readlink()).startswith("socket:"):
+                os.dup2(nothing, int(entry.name))
+
+
 @contextmanager
 def staged(folder: Path, stores: AzuriteStores, cache: Path, **options: Any) -> Iterator[Stage]:
     """Give a stage; the caller's environment says who is signed in."""
@@ -176,4 +216,7 @@ def staged(folder: Path, stores: AzuriteStores, cache: Path, **options: Any) -> 
         }
         more = {"ready_seconds": 15, "boot_seconds": 30, "state_dir": str(folder / "state")}
         yield Stage(fake, machines, folder, {**names, **more})
+    bugs = folder / "fake.log"
+    if bugs.exists():
+        print("the fake itself failed:", bugs.read_text(encoding="utf-8"), sep="\n")
     shutil.rmtree(folder, ignore_errors=True)
