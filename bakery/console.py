@@ -153,8 +153,10 @@ def show_password(settings: Settings, user: str, password: str, *, given: bool) 
         note(f"the password of {user}, shown only this once:")
         sys.stdout.write(f"{password}\n")
         return
-    secrets = DeploymentFolder(settings.state_dir, settings.name).secrets
-    note(f"the password of {user} is in {secrets} (passwords)")
+    where = str(DeploymentFolder(settings.state_dir, settings.name).secrets)
+    if settings.target == "azure":
+        where = "secrets.json in the container bakery of the storage account"
+    note(f"the password of {user} is in {where} (passwords)")
 
 
 def show_rotated(settings: Settings, *, password: bool) -> None:

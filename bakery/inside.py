@@ -11,7 +11,8 @@ from bakery import targets
 from bakery.errors import BakeryError, InputError
 from bakery.run import environment
 from bakery.settings import Settings
-from bakery.targets.base import SshAccess
+from bakery.state import Generation
+from bakery.targets.base import SshAccess, Target
 
 SERVICES = ("mysql", "migrate", "mlflow", "traefik")
 _AGO = re.compile(r"(\d+)([smhd])")
@@ -46,10 +47,13 @@ def logs(
         )
     moment = since_when(since) if since else None
     count = str(lines) if lines else "all" if moment else str(_LINES)
-    access = _running(settings)
+    target, generation = _running(settings)
     words = _log_words(service, count, moment, follow=follow)
+    access = target.server().ssh
+    if access is None:
+        return _by_command(target, generation, words, follow=follow)
     options, before = _FOLLOWED if follow else ([], [])
-    code = _stream(access, options, [*before, shlex.join(words), "2>&1"])
+    code = _stream(access, options, [*before, shlex.join(["sudo", *words]), "2>&1"])
     if code == _UNREACHABLE:
         raise BakeryError("the machine does not answer", hint="./inv status; ./inv console")
     return code
@@ -130,13 +134,30 @@ def _plain(text: str) -> str:
 
 def _log_words(service: str, count: str, since: datetime | None, *, follow: bool) -> list[str]:
     if service == "machine":
-        words = ["sudo", "journalctl", "--no-pager", "--lines", count]
+        words = ["journalctl", "--no-pager", "--lines", count]
         words += ["--since", f"{since:%Y-%m-%d %H:%M:%S} UTC"] if since else []
         return [*words, "--follow"] if follow else words
-    words = ["sudo", "docker", "logs", "--timestamps", "--tail", count]
+    words = ["docker", "logs", "--timestamps", "--tail", count]
     words += ["--since", f"{since:%Y-%m-%dT%H:%M:%SZ}"] if since else []
     words += ["--follow"] if follow else []
     return [*words, f"mlflow-{service}-1"]
+
+
+def _by_command(target: Target, generation: Generation, words: list[str], *, follow: bool) -> int:
+    """Print what a command in the machine says, where there is no SSH to see it come."""
+    if follow:
+        raise InputError(
+            f"no SSH is open to {target.deployment.name}: its log cannot be followed",
+            hint="./inv logs --since 10m, again and again; or set azure_ssh_sources",
+        )
+    # In one stream, as it came.
+    done = target.execute(generation, ["sh", "-c", 'exec "$@" 2>&1', "sh", *words])
+    if done.code == _UNREACHABLE:
+        raise BakeryError(
+            "the machine does not answer", hint="./inv status; ./inv console", tail=done.err.strip()
+        )
+    sys.stdout.write(done.out)
+    return done.code
 
 
 def _stream(access: SshAccess, options: list[str], command: list[str]) -> int:
@@ -156,7 +177,7 @@ def _words(access: SshAccess, options: list[str]) -> list[str]:
     return ["ssh", *access.options, *options, "-p", str(access.port), at]
 
 
-def _running(settings: Settings) -> SshAccess:
+def _running(settings: Settings) -> tuple[Target, Generation]:
     target = targets.seen(settings)
     server, current = target.server(), target.deployment.generation
     if current is None or not target.running(current):
@@ -164,4 +185,4 @@ def _running(settings: Settings) -> SshAccess:
             f"{server.name} is stopped",
             hint="./inv start; what it last said is shown by ./inv console",
         )
-    return server.login
+    return target, current

@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import bcrypt
 
+from bakery.checks.door import SERIAL
+
 _DENIED = ("/metrics", "/gateway", "/ajax-api/3.0/mlflow/assistant", "/api/3.0/mlflow/assistant")
 
 
@@ -87,6 +89,8 @@ class Front(http.server.BaseHTTPRequestHandler):
     def answer(self, code: int, text: str = "", headers: dict[str, str] | None = None) -> None:
         body = text.encode()
         self.send_response(code)
+        if code == 200:
+            self.send_header(SERIAL, str(type(self).site().environment["serial"]))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))

@@ -17,6 +17,7 @@ _OURS = re.compile(
     r"|var/lib/mlflow-data|etc/mlflow-bakery|dev/disk/azure|dev/mlflow-disks|etc/ssh)"
 )
 _TIMEOUT = 60
+_PROGRAM = Path(__file__).with_name("standin_program.py")
 
 _DUTY = """#!/bin/sh
 # As the machine's own `duty`: each verb leaves a mark that the stand-in looks at.
@@ -45,7 +46,10 @@ _PROGRAMS = {
     "bin/mountpoint": '#!/bin/sh\nshift $(($# - 1)); test -e "$1"\n',
     "bin/e2fsck": "#!/bin/sh\nexit 0\n",
     "bin/debugfs": '#!/bin/sh\n# debugfs -R "cat /NAME" DEVICE\ncat "$3${{2#cat }}"\n',
-    "bin/docker": "#!/bin/sh\nexit 0\n",
+    "bin/docker": f'#!/bin/sh\nexec {sys.executable} {_PROGRAM} docker "{{root}}" "$@"\n',
+    "usr/lib/mlflow-bakery/backup": (
+        f'#!/bin/sh\nexec {sys.executable} {_PROGRAM} backup "{{root}}" "$@"\n'
+    ),
     "bin/journalctl": '#!/bin/sh\ncat "{root}/console.log"\n',
     "bin/systemctl": """#!/bin/sh
 case "$*" in
