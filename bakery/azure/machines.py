@@ -1,6 +1,7 @@
 """Virtual machines, one for each generation: made, stopped, deleted, given the data disk."""
 
 import base64
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,10 @@ _NOT_HERE = {
     "SkuNotAvailable",
     "ZonalAllocationFailed",
 }
+
+_CHANGING = {"Creating", "Deleting", "Updating"}
+_PATIENCE = 1200
+"""Seconds: after that Azure itself may say what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,14 @@ class Machines:
     @explained("start the machine")
     def start(self, number: int) -> None:
         """Start a machine that is stopped."""
-        if not self.running(number):
+        vm = self._settled(number)
+        if vm is None or "running" not in _power(vm):
             self._run("start", self._vms.begin_start, number)
 
     @explained("deallocate the machine")
     def deallocate(self, number: int) -> None:
         """Stop a machine for good; only its disk is paid for from then on."""
-        vm = self.find(number)
+        vm = self._settled(number)
         if vm is not None and "deallocated" not in _power(vm):
             self._run("deallocate", self._vms.begin_deallocate, number)
 
@@ -108,7 +114,7 @@ class Machines:
         """Delete a machine with its own disk and network interface, if it is ours."""
         names, group = self._azure.names, self._azure.group
         self._numbers = None
-        vm = self.find(number)
+        vm = self._settled(number)
         if vm is not None and names.owns(vm.tags):
             self._run("delete", self._vms.begin_delete, number)
         # Usually gone with the machine; a kill may have left one that never had a machine.
@@ -141,13 +147,27 @@ class Machines:
             self._change_disks(number, "detach", body)
 
     def _disks_of(self, number: int) -> set[str]:
-        vm = self.find(number)
+        vm = self._settled(number)
         rows = (vm.storage_profile.data_disks or []) if vm else []
         return {one.managed_disk.id.lower() for one in rows if one.managed_disk}
 
     def _change_disks(self, number: int, what: str, body: Body) -> None:
         begin = partial(self._vms.begin_attach_detach_data_disks)
         self._run(what, begin, number, body)
+
+    def _settled(self, number: int) -> Any:
+        """Return a machine once nothing is under way at it, or None.
+
+        A run that was killed may have begun something that it was never told of; meanwhile the
+        machine is shown as it was before.
+        """
+        pause = max(self._azure.settings.azure_polling_seconds, 0.05)
+        until = time.monotonic() + _PATIENCE
+        vm = self.find(number)
+        while vm is not None and vm.provisioning_state in _CHANGING and time.monotonic() < until:
+            time.sleep(pause)
+            vm = self.find(number)
+        return vm
 
     # -- birth -------------------------------------------------------------------------------
 

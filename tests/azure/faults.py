@@ -11,7 +11,7 @@ from typing import Any
 from tests.azure.refusal import Refusal
 from tests.azure.routing import Call
 
-ACTIONS = ("answer", "drop", "fail", "delay", "kill")
+ACTIONS = ("answer", "drop", "fail", "slow", "delay", "kill")
 
 
 @dataclass
@@ -20,7 +20,8 @@ class Fault:
 
     action: str
     """`answer`: with `status` and `code`. `drop`: close the connection. `fail`: the long-running
-    operation fails with `code`. `delay`: `seconds`. `kill`: the caller's process dies."""
+    operation fails with `code`. `slow`: it takes `seconds`. `delay`: the answer does. `kill`: the
+    caller's process dies."""
     method: str = ".*"
     path: str = ".*"
     nth: int = 1
@@ -63,7 +64,7 @@ class Faults:
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._failing = threading.local()
+        self._planned = threading.local()
 
     def add(self, fault: Fault) -> Fault:
         with self._lock:
@@ -82,13 +83,22 @@ class Faults:
         """Return what happens at this call; each call is asked about once."""
         with self._lock:
             found = [fault for fault in self._faults if fault.matches(call)]
-        self._failing.fault = next((one for one in found if one.action == "fail"), None)
+        self._planned.faults = found
         return found
 
     def failing_operation(self) -> Refusal | None:
         """Return why the operation that this thread's call begins will fail, if it will."""
-        fault: Fault | None = getattr(self._failing, "fault", None)
+        fault = self._of_operation("fail")
         return None if fault is None else Refusal(409, fault.code, fault.message)
+
+    def operation_seconds(self) -> float:
+        """Return how much longer the operation that this thread's call begins will take."""
+        fault = self._of_operation("slow")
+        return 0.0 if fault is None else fault.seconds
+
+    def _of_operation(self, action: str) -> Fault | None:
+        found: list[Fault] = getattr(self._planned, "faults", [])
+        return next((one for one in found if one.action == action), None)
 
 
 def kill_peer(port: int, ours: int) -> None:

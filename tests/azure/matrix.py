@@ -101,12 +101,12 @@ class Matrix:
             try:
                 outcome = each(case)
             except Exception as error:  # noqa: BLE001 (told at the end)
-                outcome = "FAILED"
+                outcome = f"FAILED: {error!r}"
                 failures.append(f"{case}: {error!r}")
             outcomes[case.kind, outcome.partition(": ")[0]] += 1
             line = f"{time.monotonic() - started:6.1f} s  {case}: {outcome}"
             print(line, flush=True)
-            if not self._whole or outcome == "FAILED":
+            if not self._whole or outcome.startswith("FAILED"):
                 self._record("case", line)
         assert not failures, "\n".join([f"{len(failures)} of {len(picked)} failed:", *failures])
         if len(picked) == len(all_of_them):

@@ -86,8 +86,9 @@ def begin(
     def perform() -> None:
         _perform(fake, operation, work, fault, slow=slow)
 
-    if slow or options.seconds:
-        threading.Thread(target=_later, args=(options.seconds, perform), daemon=True).start()
+    seconds = options.seconds + fake.faults.operation_seconds()
+    if slow or seconds:
+        threading.Thread(target=_later, args=(seconds, perform), daemon=True).start()
         chosen = "azure-async" if chosen == "plain" else chosen
     else:
         perform()

@@ -120,12 +120,12 @@ class Stage:
         kept &= set(target.machines.numbers())
         numbers = sorted({deployment.generation.number, *kept})
         serving = deployment.generation.number
-        assert self.named("Microsoft.Compute/virtualMachines") == [
+        assert self.named("Microsoft.Compute/virtualMachines") == sorted(
             names.machine(one) for one in numbers
-        ]
-        assert self.named("Microsoft.Network/networkInterfaces") == [
+        )
+        assert self.named("Microsoft.Network/networkInterfaces") == sorted(
             names.interface(one) for one in numbers
-        ]
+        )
         assert self.named("Microsoft.Compute/snapshots") == []
         own = {names.os_disk(one) for one in numbers}
         disks = set(self.named("Microsoft.Compute/disks")) - own
