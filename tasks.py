@@ -178,12 +178,17 @@ def start(context: Context, name: str | None = None, target: str | None = None) 
     console.show_access(start_server(settings.load(name=name, target=target)))
 
 
-@verb(**NAME)
-def stop(context: Context, name: str | None = None, target: str | None = None) -> None:
-    """Shut the machine down; `start` serves again."""
-    from bakery.deploy import stop as stop_server
+@verb(**NAME, role="training: only the training machine; `deploy --role training` boots it again")
+def stop(
+    context: Context, name: str | None = None, target: str | None = None, role: str = "server"
+) -> None:
+    """Shut the machines down; `start` serves again."""
+    from bakery import training
+    from bakery.deploy import stop as stop_all
 
-    stop_server(settings.load(name=name, target=target))
+    training.check_role(role)
+    stop_machines = training.stop_alone if role == "training" else stop_all
+    stop_machines(settings.load(name=name, target=target))
 
 
 @verb(**NAME, gib="how large, in GiB; it never shrinks (default: the setting data_disk_gib)")

@@ -79,8 +79,16 @@ class _Meter:
         return min(found, default=None)
 
 
-def cost(settings: Settings) -> Cost:
-    """Return what the deployment that is set costs a month.
+_NOTES = {
+    "server": f"assumed: {BLOB_GB} GB of artifacts, {IMAGES} images of {IMAGE_GB} GB, one machine"
+    " kept for a rollback; traffic, calls and discounts are left out",
+    "training": "beside the server, if it runs all the time; while it is stopped"
+    " (./inv stop --role training) only disk and address cost something",
+}
+
+
+def cost(settings: Settings, *, role: str = "server") -> Cost:
+    """Return what the deployment that is set, or its training machine, costs a month.
 
     Raises:
         BakeryError: No prices can be had, and none were kept from before.
@@ -88,15 +96,10 @@ def cost(settings: Settings) -> Cost:
     region = settings.azure_location
     if settings.target == "local":
         return Cost([], "", "", note="the local target costs nothing: it runs on this host")
-    rows, date = _prices(settings)
-    items = [_item(meter, rows, region) for meter in _meters(settings)]
-    return Cost(
-        items,
-        region,
-        date,
-        note=f"assumed: {BLOB_GB} GB of artifacts, {IMAGES} images of {IMAGE_GB} GB, one machine"
-        " kept for a rollback; traffic, calls and discounts are left out",
-    )
+    meters = list(_training_meters(settings) if role == "training" else _meters(settings))
+    rows, date = _prices(settings, meters, role)
+    items = [_item(meter, rows, region) for meter in meters]
+    return Cost(items, region, date, note=_NOTES[role])
 
 
 def _item(meter: _Meter, rows: list[dict[str, Any]], region: str) -> Item:
@@ -110,14 +113,11 @@ def _item(meter: _Meter, rows: list[dict[str, Any]], region: str) -> Item:
 
 
 def _meters(settings: Settings) -> Iterator[_Meter]:
-    size = words(settings.azure_vm_sizes)[0]
-    machine = {"serviceName": "Virtual Machines", "armSkuName": size, "unitOfMeasure": "1 Hour"}
-    yield _Meter(f"machine {size}", _HOURS, "hour", machine)
+    yield _machine(words(settings.azure_vm_sizes)[0])
     yield _disk("its disk", _OS_DISK_GIB)
     yield _disk("the disk of the one kept for a rollback", _OS_DISK_GIB)
     yield _disk("data disk", settings.data_disk_gib)
-    address = {"serviceName": "Virtual Network", "meterName": "Standard IPv4 Static Public IP"}
-    yield _Meter("public address", _HOURS, "hour", address)
+    yield _address()
     blob = {
         "serviceName": "Storage",
         "productName": "General Block Blob v2",
@@ -130,6 +130,22 @@ def _meters(settings: Settings) -> Iterator[_Meter]:
         "meterName": "LRS Snapshots",
     }
     yield _Meter("images in the gallery", IMAGES * IMAGE_GB, "GB", snapshot)
+
+
+def _training_meters(settings: Settings) -> Iterator[_Meter]:
+    yield _machine(words(settings.azure_training_sizes)[0])
+    yield _disk("its disk", settings.azure_training_disk_gib)
+    yield _address()
+
+
+def _machine(size: str) -> _Meter:
+    wanted = {"serviceName": "Virtual Machines", "armSkuName": size, "unitOfMeasure": "1 Hour"}
+    return _Meter(f"machine {size}", _HOURS, "hour", wanted)
+
+
+def _address() -> _Meter:
+    wanted = {"serviceName": "Virtual Network", "meterName": "Standard IPv4 Static Public IP"}
+    return _Meter("public address", _HOURS, "hour", wanted)
 
 
 def _disk(what: str, gib: int) -> _Meter:
@@ -145,11 +161,14 @@ def _disk(what: str, gib: int) -> _Meter:
 # -- the list of prices ----------------------------------------------------------------------------
 
 
-def _prices(settings: Settings) -> tuple[list[dict[str, Any]], str]:
+def _prices(
+    settings: Settings, meters: list[_Meter], role: str
+) -> tuple[list[dict[str, Any]], str]:
     """Return the rows that are of use, and their date: fetched today, or kept from before."""
-    file = settings.state_dir.absolute() / "cache" / f"prices-{settings.azure_location}.json"
+    kind = "prices" if role == "server" else f"prices-{role}"
+    file = settings.state_dir.absolute() / "cache" / f"{kind}-{settings.azure_location}.json"
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    question = sorted(_filters(settings))
+    question = sorted(_filters(settings, meters))
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     known = kept.get("question") == question
     if known and kept["date"] == today:
@@ -170,9 +189,9 @@ def _prices(settings: Settings) -> tuple[list[dict[str, Any]], str]:
     return rows, today
 
 
-def _filters(settings: Settings) -> Iterator[str]:
+def _filters(settings: Settings, meters: list[_Meter]) -> Iterator[str]:
     place = f"armRegionName eq '{settings.azure_location}' and priceType eq 'Consumption'"
-    for meter in _meters(settings):
+    for meter in meters:
         wanted = [f"{name} eq '{value}'" for name, value in meter.wanted.items()]
         yield " and ".join([place, *wanted])
 

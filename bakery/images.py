@@ -48,8 +48,10 @@ def prune(settings: Settings, *, keep: int, do: bool) -> list[Doomed]:
 
 
 def _doomed(found: list[Image], keep: int) -> list[Doomed]:
-    good = [one.id for one in found if one.state == "good"]
-    kept = set(good[-keep:])
+    good = [one for one in found if one.state == "good"]
+    # Of each kind: a server's image is no replacement for a training machine's.
+    kinds = [[one.id for one in good if one.gpu == gpu] for gpu in (False, True)]
+    kept = {one for kind in kinds for one in kind[-keep:]}
     return [
         Doomed("image", one.id, one.why or f"older than the newest {keep}", one.size)
         for one in found

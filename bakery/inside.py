@@ -49,7 +49,7 @@ def logs(
     count = str(lines) if lines else "all" if moment else str(_LINES)
     target, generation = _running(settings)
     words = _log_words(service, count, moment, follow=follow)
-    access = target.server().ssh
+    access = target.server().access
     if access is None:
         return _by_command(target, generation, words, follow=follow)
     options, before = _FOLLOWED if follow else ([], [])

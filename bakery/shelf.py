@@ -21,6 +21,8 @@ class Image:
     why: str = ""
     """Why nobody needs it, whatever its age; empty for a good one."""
     differs: str = ""
+    gpu: bool = False
+    """It is for training machines: NVIDIA's driver is in it."""
 
     @property
     def in_use(self) -> bool:

@@ -26,7 +26,8 @@ def show_images(found: Sequence[Image], *, as_json: bool) -> None:
     for one in found:
         base, version = (one.manifest.base.name, _version(one)) if one.manifest else ("", "")
         users = ", ".join(one.deployed), ", ".join(one.kept)
-        table.add_row(one.id, base, version, _gib(one.size), one.state, *users, one.differs)
+        state = f"{one.state}, NVIDIA" if one.gpu else one.state
+        table.add_row(one.id, base, version, _gib(one.size), state, *users, one.differs)
     print_table(table)
 
 
@@ -104,7 +105,8 @@ def _row(one: Image) -> dict[str, Any]:
     if one.manifest:
         facts = json.loads(one.manifest.model_dump_json(by_alias=True))
     users = {"deployed": ", ".join(one.deployed), "kept": ", ".join(one.kept)}
-    return {**facts, "id": one.id, "state": one.state, **users, "differs": one.differs}
+    kind = {"state": one.state, "gpu": one.gpu}
+    return {**facts, "id": one.id, **kind, **users, "differs": one.differs}
 
 
 def _version(one: Image) -> str:

@@ -3,6 +3,7 @@
 from bakery import targets
 from bakery.errors import InputError
 from bakery.log import note, step
+from bakery.plan import Change
 from bakery.settings import Settings
 from bakery.targets.base import Target
 
@@ -18,18 +19,63 @@ def deploy(settings: Settings, *, image: str | None = None, replace: bool = Fals
     """
     with targets.opened(settings) as target:
         target.server()
-        chosen = target.choose_image(image)
-        target.check()
         machine = target.training
-        if machine.image == chosen.id and not replace:
-            if machine.running():
-                note(f"nothing to do: the training machine runs {chosen.id}")
-                return machine.docker_host
-        else:
+        machine.check()
+        chosen = machine.choose_image(image)
+        target.check()
+        with step("Network"):
+            machine.prepare()
+        if machine.image != chosen.id or replace:
             with step("Create the training machine"):
                 machine.create(chosen)
-        start(target)
+        elif machine.running() and machine.ready():
+            note(f"nothing to do: the training machine runs {chosen.id}")
+            return machine.docker_host
+        with step("Boot the training machine, wait for its Docker"):
+            machine.start()
         return machine.docker_host
+
+
+def plan(settings: Settings, *, image: str | None = None, replace: bool = False) -> list[Change]:
+    """Return what `deploy` would do; nothing is written.
+
+    Raises:
+        InputError: It would be refused.
+    """
+    target = targets.seen(settings)
+    target.server()
+    target.training.check()
+    return target.training.plan(target.training.choose_image(image), replace=replace)
+
+
+def stop_alone(settings: Settings) -> None:
+    """Shut the training machine down and leave the server as it is.
+
+    Raises:
+        InputError: There is no training machine, or nothing is deployed under that name.
+    """
+    with targets.opened(settings) as target:
+        if target.training.status() is None:
+            raise InputError(
+                f"{settings.name} has no training machine", hint="./inv deploy --role training"
+            )
+        stop(target)
+
+
+def destroy(settings: Settings) -> None:
+    """Remove the training machine with all that is its own; the server stays as it is.
+
+    Raises:
+        InputError: Nothing is deployed under that name.
+        BakeryError: Something could not be removed; the same again goes on.
+    """
+    with targets.opened(settings) as target, step("Destroy the training machine"):
+        target.training.remove()
+
+
+def destroy_plan(settings: Settings) -> list[Change]:
+    """Return what `destroy` would do; nothing is written."""
+    return targets.seen(settings).training.removal_plan()
 
 
 def start(target: Target) -> None:

@@ -43,11 +43,12 @@ def check_server(settings: Settings) -> list[checks.CheckResult]:
         if current is None or not target.running(current):
             raise InputError(f"{server.name} is stopped", hint="./inv start")
         room_left(target, current)
-        inside = [] if server.ssh else checks.check_by_command(target, current)
+        access = server.access
+        inside = [] if access else checks.check_by_command(target, current)
     with step("Check: HTTPS from outside"):
         cache = settings.state_dir.absolute() / "cache"
         results = checks.check_server(server.as_client, cache=cache)
-    if server.ssh is None:
+    if access is None:
         note("no SSH is open: a short list was looked at inside by one command")
         return results + inside
     with step("Check: inside the machine (testinfra)"):

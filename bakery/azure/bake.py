@@ -136,6 +136,7 @@ class _Bake:
             IMAGE_TAG: image,
             KEY_TAG: self.key,
             STATE_TAG: gallery.CANDIDATE,
+            **({gallery.GPU_TAG: "yes"} if self.settings.azure_gpu else {}),
         }
         # Three numbers without leading zeros.
         version = f"{now:%Y%m%d}.{int(f'{now:%H%M%S}')}.0"

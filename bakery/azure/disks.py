@@ -100,8 +100,10 @@ class Disks:
     def all(self) -> list[str]:
         """Return the names of our data disks, those that were replaced too."""
         ours = [one for one in self.rows() if self._azure.names.owns(one.tags)]
-        # A machine's own disk has the generation's tag, and goes with its machine.
-        return sorted(str(one.name) for one in ours if not self._azure.names.generation(one.tags))
+        names = self._azure.names
+        # A machine's own disk has the machine's tag, and goes with it.
+        own = [one for one in ours if names.generation(one.tags) or names.is_training(one.tags)]
+        return sorted(str(one.name) for one in ours if one not in own)
 
     @explained("delete the snapshot")
     def remove_snapshot(self, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bakery.azure.errors import explained
-from bakery.azure.network import RULES
+from bakery.azure.network_parts import RULES
 from bakery.azure.operations import as_dict
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def drift(target: "AzureTarget") -> list[str]:
     current = target.deployment.generation
     if current is not None and target.deployment.pending is None:
         rows += _machine(target, current)
-    return rows
+    return [*rows, *target.training.drift()]
 
 
 def _resources(target: "AzureTarget") -> Iterator[str]:

@@ -26,11 +26,13 @@ _LOG_IN = "az login; or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET
 _AGAIN = "the same command again goes on where this one ended"
 _QUOTA = Meaning(
     "the subscription's quota does not allow it",
-    "ask for more in the portal (Quotas), or set another azure_vm_sizes or azure_location",
+    "ask for more in the portal (Quotas), or set another azure_vm_sizes (azure_training_sizes for"
+    " a training machine) or azure_location",
 )
 _NO_CAPACITY = Meaning(
     "the region has no machine of this size to give now",
-    "set another size in azure_vm_sizes, or try again later",
+    "set another size in azure_vm_sizes (azure_training_sizes for a training machine), or try"
+    " again later",
 )
 _KEYS_FORBIDDEN = Meaning(
     "the account's keys may not be used here",
@@ -99,7 +101,8 @@ MEANINGS = {
     "StorageAccountQuotaReached": _QUOTA,
     "SkuNotAvailable": Meaning(
         "the size is not available to this subscription in this region",
-        "set another one in azure_vm_sizes, or another azure_location",
+        "set another one in azure_vm_sizes (azure_training_sizes for a training machine), or"
+        " another azure_location",
     ),
     "AllocationFailed": _NO_CAPACITY,
     "ZonalAllocationFailed": _NO_CAPACITY,
@@ -168,6 +171,11 @@ def code(error: "AzureError") -> str:
     details = getattr(error, "error", None)
     inner = getattr(details, "code", None) or getattr(error, "error_code", None)
     return str(getattr(inner, "value", inner) or "")
+
+
+def is_quota(error: "AzureError") -> bool:
+    """Return whether the subscription's quota is what stands in the way."""
+    return meaning(error) is _QUOTA
 
 
 def meaning(error: "AzureError") -> Meaning:

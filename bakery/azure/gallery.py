@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KEY_TAG = "mlflow-bakery-key"
 STATE_TAG = "mlflow-bakery-state"
+GPU_TAG = "mlflow-bakery-gpu"
 CANDIDATE, GOOD, REJECTED = "candidate", "good", "rejected"
 _MANIFEST_TAG = "mlflow-bakery-manifest"
 # Azure takes no longer value of a tag.
@@ -60,6 +61,11 @@ class GalleryImage:
     def key(self) -> str:
         """Its bake key."""
         return self.tags.get(KEY_TAG, "")
+
+    @property
+    def gpu(self) -> bool:
+        """Whether NVIDIA's driver and container toolkit are in it."""
+        return self.tags.get(GPU_TAG) == "yes"
 
     @property
     def whole(self) -> bool:
@@ -120,8 +126,10 @@ class Gallery:
         found = [one for one in self.images() if one.key == key and one.state != REJECTED]
         return found[-1] if found else None
 
-    def choose(self, image: str | None) -> GalleryImage:
+    def choose(self, image: str | None, *, gpu: bool | None = None) -> GalleryImage:
         """Return an image by its id, or the newest good one.
+
+        With `gpu` the newest that has NVIDIA's driver, or that has not; None: either.
 
         Raises:
             InputError: There is no such image, or it is not good.
@@ -129,9 +137,10 @@ class Gallery:
         found = self.images()
         good = [one for one in found if one.whole and one.state == GOOD]
         if image is None:
-            if good:
-                return good[-1]
-            raise InputError("nothing has been baked", hint="./inv bake --target azure")
+            fit = [one for one in good if gpu is None or one.gpu == gpu]
+            if fit:
+                return fit[-1]
+            raise _none_fits(good, gpu=gpu)
         named = next((one for one in found if one.image == image), None)
         if named is None:
             raise InputError(f"no image is called {image}", hint="./inv images --target azure")
@@ -214,6 +223,20 @@ class Gallery:
         for one in listed:
             if (one.tags or {}).get(OWNER_TAG) == OWNER:
                 yield _image(definition, one)
+
+
+def _none_fits(good: list[GalleryImage], *, gpu: bool | None) -> InputError:
+    if gpu:
+        return InputError(
+            "no image has NVIDIA's driver and container toolkit in it",
+            hint="BAKERY_AZURE_GPU=true ./inv bake --target azure bakes one",
+        )
+    if good:
+        return InputError(
+            "there are only images for training machines",
+            hint="./inv bake --target azure; or azure_gpu = true serves from these, too",
+        )
+    return InputError("nothing has been baked", hint="./inv bake --target azure")
 
 
 def definition(base: str) -> str:

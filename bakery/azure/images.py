@@ -9,7 +9,7 @@ from bakery.azure.clients import Clients
 from bakery.azure.errors import explained
 from bakery.azure.gallery import GOOD, REJECTED, Gallery, GalleryImage
 from bakery.azure.manifests import known_manifest
-from bakery.azure.names import DEPLOYMENT_TAG, GENERATION_TAG
+from bakery.azure.names import DEPLOYMENT_TAG, GENERATION_TAG, ROLE_TAG
 from bakery.errors import BakeryError
 from bakery.manifest import Manifest
 from bakery.settings import Settings
@@ -78,6 +78,7 @@ class AzureShelf:
             deployed=tuple(one.name for one in mine if newest[one.name] == one.generation),
             kept=tuple(one.name for one in mine if newest[one.name] != one.generation),
             why=_why(found),
+            gpu=found.gpu,
         )
 
     def _manifest(self, found: GalleryImage) -> Manifest | None:
@@ -107,6 +108,8 @@ class AzureShelf:
                 tags = machine.tags or {}
                 number = tags.get(GENERATION_TAG, "0")
                 name = tags.get(DEPLOYMENT_TAG) or str(machine.name)
+                if tags.get(ROLE_TAG):
+                    name += f" ({tags[ROLE_TAG]})"
                 yield _User(reference.id.lower(), name, int(number) if number.isdigit() else 0)
 
 

@@ -17,6 +17,7 @@ import requests
 
 from bakery.azure.context import Azure
 from bakery.azure.errors import explained
+from bakery.azure.names import Number
 from bakery.azure.operations import found
 from bakery.errors import BakeryError
 from bakery.run import last_lines
@@ -54,14 +55,14 @@ class Inside:
         """Begin; `alone` says that no other run can have a command under way."""
         self._azure = azure
         self._alone = alone
-        self._used: set[int] = set()
+        self._used: set[Number] = set()
         self._commands: Any = azure.clients.compute.virtual_machine_run_commands
         self._vms: Any = azure.clients.compute.virtual_machines
 
     def execute(
-        self, number: int, argv: list[str], *, stdin: str | None = None, timeout: float = 180
+        self, number: Number, argv: list[str], *, stdin: str | None = None, timeout: float = 180
     ) -> Answer:
-        """Run a command in a generation's machine as root; 255 when the machine does not answer."""
+        """Run a command in a machine as root; 255 when the machine does not answer."""
         values = {"folder": _FOLDER, "name": secrets.token_hex(6), "part": _PART}
         script = _RUN.format(command=shlex.join(argv), seconds=int(timeout), **values)
         show = _SHOW.format(start=1, **values)
@@ -77,7 +78,7 @@ class Inside:
         return unpacked(packed)
 
     @explained("read the machine's console")
-    def console(self, number: int) -> str:
+    def console(self, number: Number) -> str:
         """Return the end of what the machine wrote to its console; empty when there is nothing."""
         name = self._azure.names.machine(number)
         call = partial(self._vms.retrieve_boot_diagnostics_data, self._azure.group, name)
@@ -94,7 +95,7 @@ class Inside:
 
     @explained("run a command in the machine")
     def _shown(
-        self, number: int, script: str, stdin: str | None, timeout: float
+        self, number: Number, script: str, stdin: str | None, timeout: float
     ) -> tuple[int | None, str]:
         """Run a script and return the size of the whole answer and the part that it shows."""
         from azure.core.exceptions import AzureError
@@ -132,7 +133,7 @@ class Inside:
                 self._clear(number)
 
     @explained("delete old commands of the machine")
-    def _clear(self, number: int) -> None:
+    def _clear(self, number: Number) -> None:
         group, vm = self._azure.group, self._azure.names.machine(number)
         listed = self._commands.list_by_virtual_machine
         for one in found(lambda: list(listed(group, vm))) or []:

@@ -1,17 +1,17 @@
-"""Virtual machines, one for each generation: made, stopped, deleted, given the data disk."""
+"""Virtual machines, for generations and for training: made, stopped, deleted, given disks."""
 
 import base64
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from bakery.azure.context import Azure
 from bakery.azure.disks import LUN
-from bakery.azure.errors import code, explained
+from bakery.azure.errors import code, explained, is_quota
+from bakery.azure.names import Number
 from bakery.azure.operations import found
-from bakery.azure.settings import words
 from bakery.azure.wanted import Body
 from bakery.errors import InputError
 from bakery.log import note, warn
@@ -40,6 +40,12 @@ class Birth:
     """Gives the full id of its network interface, which may have gone with a failed machine."""
     custom_data: str
     public_key: str
+    sizes: list[str]
+    """The first that can be had is taken."""
+    disk_gib: int = 0
+    """Of its own disk; 0: as large as the image's."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Beside those that every machine has."""
     identity: str = ""
     """The full id of the identity that it gets, if it gets one."""
 
@@ -51,10 +57,11 @@ class Machines:
         self._azure = azure
         self._vms: Any = azure.clients.compute.virtual_machines
         self._numbers: list[int] | None = None
+        self._ids: dict[Number, str] = {}
 
     @explained("look at the machine")
-    def find(self, number: int) -> Any:
-        """Return a generation's machine as Azure knows it, or None."""
+    def find(self, number: Number) -> Any:
+        """Return a machine as Azure knows it, or None."""
         name = self._azure.names.machine(number)
         return found(lambda: self._vms.get(self._azure.group, name, expand="instanceView"))
 
@@ -69,51 +76,57 @@ class Machines:
             self._numbers = sorted(found_here - {0})
         return self._numbers
 
-    def running(self, number: int) -> bool:
-        """Return whether a generation's machine runs."""
+    def identity(self, number: Number) -> str:
+        """Return Azure's own id of a machine, which no later one of its name has; empty: none."""
+        if number not in self._ids:
+            vm = self.find(number)
+            self._ids[number] = str(vm.vm_id or "") if vm is not None else ""
+        return self._ids[number]
+
+    def running(self, number: Number) -> bool:
+        """Return whether a machine runs."""
         vm = self.find(number)
         return vm is not None and "running" in _power(vm)
 
     @explained("create the machine")
-    def create(self, number: int, birth: Birth) -> None:
+    def create(self, number: Number, birth: Birth) -> None:
         """Make a machine; the next size is tried where one is not available.
 
         Raises:
             InputError: What it is to be told is too long for Azure.
             BakeryError: No size can be had.
         """
-        self._numbers = None
+        self._forget(number)
         if len(birth.custom_data.encode()) > _MAX_CUSTOM_DATA:
             raise InputError(
                 f"custom data has {len(birth.custom_data.encode())} bytes, Azure takes"
                 f" {_MAX_CUSTOM_DATA}",
                 hint="fewer users, or a shorter certificate chain",
             )
-        sizes = words(self._azure.settings.azure_vm_sizes)
-        for size, following in zip(sizes, [*sizes[1:], ""], strict=True):
+        for size, following in zip(birth.sizes, [*birth.sizes[1:], ""], strict=True):
             if self._created(number, birth, size, last=not following):
                 return
             warn(f"{size} cannot be had in {self._azure.location} now: trying {following}")
 
     @explained("start the machine")
-    def start(self, number: int) -> None:
+    def start(self, number: Number) -> None:
         """Start a machine that is stopped."""
         vm = self._settled(number)
         if vm is None or "running" not in _power(vm):
             self._run("start", self._vms.begin_start, number)
 
     @explained("deallocate the machine")
-    def deallocate(self, number: int) -> None:
+    def deallocate(self, number: Number) -> None:
         """Stop a machine for good; only its disk is paid for from then on."""
         vm = self._settled(number)
         if vm is not None and "deallocated" not in _power(vm):
             self._run("deallocate", self._vms.begin_deallocate, number)
 
     @explained("delete the machine")
-    def remove(self, number: int) -> None:
+    def remove(self, number: Number) -> None:
         """Delete a machine with its own disk and network interface, if it is ours."""
         names, group = self._azure.names, self._azure.group
-        self._numbers = None
+        self._forget(number)
         vm = self._settled(number)
         if vm is not None and names.owns(vm.tags):
             self._run("delete", self._vms.begin_delete, number)
@@ -132,7 +145,7 @@ class Machines:
     # -- the data disk -----------------------------------------------------------------------
 
     @explained("attach the data disk")
-    def attach(self, number: int, disk_id: str) -> None:
+    def attach(self, number: Number, disk_id: str) -> None:
         """Give the data disk to a machine, hot; nothing to do when it has it."""
         if disk_id.lower() in self._disks_of(number):
             return
@@ -140,22 +153,22 @@ class Machines:
         self._change_disks(number, "attach", {"dataDisksToAttach": [row]})
 
     @explained("detach the data disk")
-    def detach(self, number: int, disk_id: str) -> None:
+    def detach(self, number: Number, disk_id: str) -> None:
         """Take the data disk from a machine; nothing to do when it does not have it."""
         if disk_id.lower() in self._disks_of(number):
             body = {"dataDisksToDetach": [{"diskId": disk_id}]}
             self._change_disks(number, "detach", body)
 
-    def _disks_of(self, number: int) -> set[str]:
+    def _disks_of(self, number: Number) -> set[str]:
         vm = self._settled(number)
         rows = (vm.storage_profile.data_disks or []) if vm else []
         return {one.managed_disk.id.lower() for one in rows if one.managed_disk}
 
-    def _change_disks(self, number: int, what: str, body: Body) -> None:
+    def _change_disks(self, number: Number, what: str, body: Body) -> None:
         begin = partial(self._vms.begin_attach_detach_data_disks)
         self._run(what, begin, number, body)
 
-    def _settled(self, number: int) -> Any:
+    def _settled(self, number: Number) -> Any:
         """Return a machine once nothing is under way at it, or None.
 
         A run that was killed may have begun something that it was never told of; meanwhile the
@@ -171,7 +184,7 @@ class Machines:
 
     # -- birth -------------------------------------------------------------------------------
 
-    def _created(self, number: int, birth: Birth, size: str, *, last: bool) -> bool:
+    def _created(self, number: Number, birth: Birth, size: str, *, last: bool) -> bool:
         from azure.core.exceptions import HttpResponseError
 
         try:
@@ -179,22 +192,27 @@ class Machines:
                 "create", self._vms.begin_create_or_update, number, self._body(number, birth, size)
             )
         except HttpResponseError as error:
-            if last or code(error) not in _NOT_HERE:
+            if last or not (code(error) in _NOT_HERE or is_quota(error)):
                 raise
             self._clear(number)
             return False
-        if size != words(self._azure.settings.azure_vm_sizes)[0]:
+        if size != birth.sizes[0]:
             note(f"the machine is a {size}")
         return True
 
-    def _clear(self, number: int) -> None:
+    def _forget(self, number: Number) -> None:
+        self._numbers = None
+        self._ids.pop(number, None)
+
+    def _clear(self, number: Number) -> None:
         """Delete what a failed creation left."""
         if self.find(number) is not None:
             self._run("delete", self._vms.begin_delete, number)
 
-    def _body(self, number: int, birth: Birth, size: str) -> Body:
+    def _body(self, number: Number, birth: Birth, size: str) -> Body:
         names = self._azure.names
-        tags = names.tags(number)
+        tags = {**names.tags(number), **birth.tags}
+        disk: Body = {"diskSizeGB": birth.disk_gib} if birth.disk_gib else {}
         key = {"path": f"/home/{ADMIN}/.ssh/authorized_keys", "keyData": birth.public_key}
         body: Body = {
             "location": self._azure.location,
@@ -209,6 +227,7 @@ class Machines:
                         "caching": "ReadWrite",
                         "managedDisk": {"storageAccountType": "StandardSSD_LRS"},
                         "deleteOption": "Delete",
+                        **disk,
                     },
                 },
                 "osProfile": {
@@ -237,7 +256,7 @@ class Machines:
             body["identity"] = {"type": "UserAssigned", "userAssignedIdentities": identities}
         return body
 
-    def _run(self, what: str, begin: Any, number: int, *more: Any) -> None:
+    def _run(self, what: str, begin: Any, number: Number, *more: Any) -> None:
         name = self._azure.names.machine(number)
         call = partial(begin, self._azure.group, name, *more)
         self._azure.operations.run(f"{what} {name}", call)

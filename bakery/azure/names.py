@@ -7,6 +7,7 @@ wherever it comes, finds or makes the same ones. Only what carries our tags is e
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from bakery.errors import InputError
 from bakery.settings import Settings
@@ -15,6 +16,11 @@ OWNER_TAG, OWNER = "managed-by", "mlflow-bakery"
 DEPLOYMENT_TAG = "mlflow-bakery-deployment"
 GENERATION_TAG = "mlflow-bakery-generation"
 IMAGE_TAG = "mlflow-bakery-image"
+ROLE_TAG = "mlflow-bakery-role"
+
+Number = int | Literal["training"]
+"""Which machine of a deployment: a generation's, or the training machine, which is none."""
+TRAINING: Literal["training"] = "training"
 
 _DNS_SUFFIX = {
     "public": "cloudapp.azure.com",
@@ -95,6 +101,21 @@ class Names:
         return f"{self.settings.name}-ip"
 
     @property
+    def training_network(self) -> str:
+        """The virtual network of the training machine, with a subnet `machines` too."""
+        return f"{self.settings.name}-{TRAINING}-vnet"
+
+    @property
+    def training_security_group(self) -> str:
+        """The network security group of that subnet."""
+        return f"{self.settings.name}-{TRAINING}-nsg"
+
+    @property
+    def training_address(self) -> str:
+        """The public IP address of the training machine."""
+        return f"{self.settings.name}-{TRAINING}-ip"
+
+    @property
     def data_disk(self) -> str:
         """The first data disk; one made from a snapshot has another name, kept in the state."""
         return f"{self.settings.name}-data"
@@ -104,17 +125,17 @@ class Names:
         """The identity of the machines, where they have one."""
         return f"{self.settings.name}-identity"
 
-    def machine(self, generation: int) -> str:
-        """Return the virtual machine of a generation."""
-        return f"{self.settings.name}-{generation}"
+    def machine(self, number: Number) -> str:
+        """Return the virtual machine of a generation, or the training machine."""
+        return f"{self.settings.name}-{number}"
 
-    def interface(self, generation: int) -> str:
-        """Return the network interface of a generation."""
-        return f"{self.settings.name}-{generation}-nic"
+    def interface(self, number: Number) -> str:
+        """Return a machine's network interface."""
+        return f"{self.settings.name}-{number}-nic"
 
-    def os_disk(self, generation: int) -> str:
-        """Return the operating system's disk of a generation."""
-        return f"{self.settings.name}-{generation}-os"
+    def os_disk(self, number: Number) -> str:
+        """Return the disk of a machine's operating system."""
+        return f"{self.settings.name}-{number}-os"
 
     def snapshot(self, generation: int) -> str:
         """Return the snapshot that is taken before a generation gets the data disk."""
@@ -125,16 +146,24 @@ class Names:
         """The tag that says that we made something, for whatever deployment."""
         return {OWNER_TAG: OWNER}
 
-    def tags(self, generation: int | None = None) -> dict[str, str]:
-        """Return the tags of this deployment's resources."""
+    def tags(self, number: Number | None = None) -> dict[str, str]:
+        """Return the tags of this deployment's resources, or those of one machine of it."""
         tags = {OWNER_TAG: OWNER, DEPLOYMENT_TAG: self.settings.name}
-        return tags if generation is None else {**tags, GENERATION_TAG: str(generation)}
+        if number is None:
+            return tags
+        own = {ROLE_TAG: TRAINING} if number == TRAINING else {GENERATION_TAG: str(number)}
+        return {**tags, **own}
 
     @staticmethod
     def generation(tags: Mapping[str, str] | None) -> int:
         """Return the generation that a resource's tags name; 0 when they name none."""
         value = (tags or {}).get(GENERATION_TAG, "")
         return int(value) if value.isdecimal() else 0
+
+    @staticmethod
+    def is_training(tags: Mapping[str, str] | None) -> bool:
+        """Return whether a resource is the training machine's."""
+        return (tags or {}).get(ROLE_TAG) == TRAINING
 
     def owns(self, tags: Mapping[str, str] | None) -> bool:
         """Return whether tags say that a resource is this deployment's."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from bakery.azure import network_parts as parts
 from bakery.azure.context import Azure
 from bakery.azure.errors import explained
 from bakery.azure.operations import as_dict, found
@@ -10,9 +11,7 @@ from bakery.azure.settings import words
 from bakery.azure.wanted import Body, Wanted
 from bakery.errors import BakeryError, InputError
 
-_PREFIX, _SUBNET = "10.20.0.0/24", "machines"
-RULES = "bakery-"
-"""What the names of our rules begin with; others are somebody else's."""
+_PREFIX = "10.20.0.0/24"
 
 
 class Network:
@@ -45,20 +44,6 @@ class Network:
     def wanted(self) -> list[Wanted]:
         """How security group, network and address should be, in the order of their making."""
         return [self._security_group, self._network, self._address]
-
-    @property
-    def security_group_id(self) -> str:
-        """The full id of the security group."""
-        name = self._azure.names.security_group
-        return self._azure.names.id_of("Microsoft.Network/networkSecurityGroups", name)
-
-    @property
-    def subnet_id(self) -> str:
-        """The full id of the subnet that machines are in."""
-        network = self._azure.names.id_of(
-            "Microsoft.Network/virtualNetworks", self._azure.names.network
-        )
-        return f"{network}/subnets/{_SUBNET}"
 
     @property
     def address_id(self) -> str:
@@ -123,110 +108,29 @@ class Network:
 
     # -- network interfaces ------------------------------------------------------------------
 
-    def ensure_interface(self, name: str, tags: dict[str, str]) -> str:
+    def ensure_interface(self, number: int) -> str:
         """Make a generation's network interface, without the address; return its full id."""
-        body: Body = {
-            "location": self._azure.location,
-            "tags": tags,
-            "properties": {
-                "ipConfigurations": [
-                    {
-                        "name": "main",
-                        "properties": {
-                            "privateIPAllocationMethod": "Dynamic",
-                            "subnet": {"id": self.subnet_id},
-                        },
-                    }
-                ]
-            },
-        }
-        nics: Any = self._client.network_interfaces
-        model = found(lambda: nics.get(self._azure.group, name))
-        if model is None:
-            put = nics.begin_create_or_update
-            model = self._azure.operations.insist(
-                lambda: put(self._azure.group, name, body).result()
-            )
-        return str(model.id)
+        return parts.ensure_interface(self._azure, number, self._azure.names.network)
 
     # -- as it should be ---------------------------------------------------------------------
 
     @property
     def _security_group(self) -> Wanted:
-        rules = [_rule("https", 1000, "443"), _rule("http", 1010, "80")]
+        rules = [parts.rule("https", 1000, "443"), parts.rule("http", 1010, "80")]
         sources = words(self._azure.settings.azure_ssh_sources or "")
         if sources:
-            rules.append(_rule("ssh", 1020, "22", sources))
-        ours = {one["name"] for one in rules}
-
-        def without_stale(body: Body) -> Body:
-            rows = body["properties"].get("securityRules", [])
-            kept = [r for r in rows if not r["name"].startswith(RULES) or r["name"] in ours]
-            return {**body, "properties": {**body["properties"], "securityRules": kept}}
-
-        return self._wanted(
-            "the network security group", self._azure.names.security_group,
-            self._client.network_security_groups,
-            {"properties": {"securityRules": rules}}, without_stale,
-        )  # fmt: skip
+            rules.append(parts.rule("ssh", 1020, "22", sources))
+        return parts.security_group(self._azure, self._azure.names.security_group, rules, None)
 
     @property
     def _network(self) -> Wanted:
-        subnet = {
-            "name": _SUBNET,
-            "properties": {
-                "addressPrefix": _PREFIX,
-                "networkSecurityGroup": {"id": self.security_group_id},
-                # A machine without the public address reaches nothing outside.
-                "defaultOutboundAccess": False,
-            },
-        }
-        properties = {"addressSpace": {"addressPrefixes": [_PREFIX]}, "subnets": [subnet]}
-        return self._wanted(
-            "the virtual network", self._azure.names.network,
-            self._client.virtual_networks, {"properties": properties},
-        )  # fmt: skip
+        names = self._azure.names
+        return parts.virtual_network(
+            self._azure, names.network, _PREFIX, names.security_group, None
+        )
 
     @property
     def _address(self) -> Wanted:
-        properties = {
-            "publicIPAllocationMethod": "Static",
-            "publicIPAddressVersion": "IPv4",
-            "dnsSettings": {"domainNameLabel": self._azure.names.dns_label},
-        }
-        wanted = self._wanted(
-            "the public address", self._azure.names.address,
-            self._client.public_ip_addresses,
-            {"sku": {"name": "Standard"}, "properties": properties},
-        )  # fmt: skip
+        names = self._azure.names
+        wanted = parts.public_address(self._azure, names.address, None, names.dns_label)
         return replace(wanted, get=self._look_at_address)
-
-    def _wanted(self, kind: str, name: str, client: Any, body: Body, *drop: Any) -> Wanted:
-        azure = self._azure
-        whole = {"location": azure.location, "tags": azure.names.tags(), **body}
-        return Wanted(
-            f"{kind} {name}",
-            whole,
-            lambda: client.get(azure.group, name),
-            lambda sent: azure.operations.insist(
-                lambda: client.begin_create_or_update(azure.group, name, sent).result()
-            ),
-            *drop,
-        )
-
-
-def _rule(name: str, priority: int, port: str, sources: list[str] | None = None) -> Body:
-    where = {"sourceAddressPrefixes": sources} if sources else {"sourceAddressPrefix": "*"}
-    return {
-        "name": f"{RULES}{name}",
-        "properties": {
-            "priority": priority,
-            "direction": "Inbound",
-            "access": "Allow",
-            "protocol": "Tcp",
-            "sourcePortRange": "*",
-            "destinationAddressPrefix": "*",
-            "destinationPortRange": port,
-            **where,
-        },
-    }

@@ -49,6 +49,7 @@ def destroy_plan(target: "AzureTarget", *, with_data: bool) -> list[Change]:
     ]
     if with_data:
         parts.append(("public address", names.address, network.public_ip_addresses))
+    rows += target.training.removal_plan()
     for kind, name, client in parts:
         model = found(partial(client.get, group, name))
         if model is not None and names.owns(model.tags):

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bakery.azure.errors import explained
-from bakery.azure.operations import found
 from bakery.errors import BakeryError
 from bakery.state import whoever
 
@@ -34,14 +32,19 @@ def _removals(
     names, network = target.azure.names, target.azure.clients.network
     for number in _numbers(target):
         yield f"machine {number}", partial(target.machines.remove, number)
-    yield "virtual network", _of(target, names.network, network.virtual_networks)
-    yield "security group", _of(target, names.security_group, network.network_security_groups)
+    if target.group.exists():
+        yield from target.training.removals()
+    yield "virtual network", partial(target.delete, network.virtual_networks, names.network)
+    yield (
+        "security group",
+        partial(target.delete, network.network_security_groups, names.security_group),
+    )
     if target.account.find() is not None:
         yield "snapshots", lambda: target.forget_snapshots(but=set())
     if not with_data:
         yield "state", lambda: _forget_machines(target)
         return
-    yield "public address", _of(target, names.address, network.public_ip_addresses)
+    yield "public address", partial(target.delete, network.public_ip_addresses, names.address)
     for disk in _disks(target):
         yield f"disk {disk}", partial(target.disks.remove, disk)
     identity = target.identity
@@ -57,18 +60,6 @@ def _numbers(target: "AzureTarget") -> list[int]:
 
 def _disks(target: "AzureTarget") -> list[str]:
     return target.disks.all() if target.group.exists() else []
-
-
-def _of(target: "AzureTarget", name: str, client: Any) -> Callable[[], None]:
-    group, names = target.azure.group, target.azure.names
-
-    @explained("delete it")
-    def delete() -> None:
-        model = found(lambda: client.get(group, name))
-        if model is not None and names.owns(model.tags):
-            target.azure.operations.insist(lambda: client.begin_delete(group, name).result())
-
-    return delete
 
 
 def _forget_machines(target: "AzureTarget") -> None:

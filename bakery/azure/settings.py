@@ -80,6 +80,11 @@ def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def has_gpu(size: str) -> bool:
+    """Return whether machines of a size have a GPU: those of the N series do."""
+    return re.match(r"[A-Za-z]+_N", size) is not None
+
+
 def words(value: str) -> list[str]:
     """Return the parts of a setting that lists several things with commas."""
     return [word for word in re.split(r"[,\s]+", value) if word]
@@ -107,6 +112,14 @@ class AzureSettings(BaseModel):
     azure_gpu: bool = Field(
         default=False,
         description="Bake NVIDIA's driver and container toolkit in, for training machines.",
+    )
+    azure_training_sizes: Annotated[str, AfterValidator(_sizes)] = Field(
+        default="Standard_NC4as_T4_v3, Standard_NC8as_T4_v3, Standard_NC16as_T4_v3",
+        description="Sizes of the training machine, as of azure_vm_sizes.",
+    )
+    azure_training_disk_gib: Annotated[int, Field(ge=30, le=4095)] = Field(
+        default=128,
+        description="Size of the training machine's disk, which holds containers and their data.",
     )
     azure_ssh_sources: Annotated[str, AfterValidator(_sources)] | None = Field(
         default=None,

@@ -113,6 +113,13 @@ class Store:
         with explained(f"write {name}"):
             self._write(name, text)
 
+    def delete(self, name: str) -> None:
+        """Forget one more file, if it is there."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with explained(f"delete {name}"), contextlib.suppress(ResourceNotFoundError):
+            self._container.delete_blob(name)
+
     # -- one run at a time -------------------------------------------------------------------------
 
     @contextmanager

@@ -112,7 +112,7 @@ class AzureGround:
         Raises:
             BakeryError: Another run is at work; says whose.
         """
-        if self.account.find() is None or not self._has_container():
+        if self.account.find() is None or not self.has_state():
             return False
         found = self.store.load()
         if found is None:
@@ -123,7 +123,7 @@ class AzureGround:
             self.settings = self.azure.settings
         return True
 
-    def _has_container(self) -> bool:
+    def has_state(self) -> bool:
         """Return whether there is a place for the state: a kill may have come before it."""
         return self._unlocked.exists()
 

@@ -6,17 +6,19 @@ from typing import Any
 from bakery import duty, environment, tls
 from bakery.azure import removal
 from bakery.azure.drift import drift
+from bakery.azure.errors import explained
 from bakery.azure.gallery import Gallery, GalleryImage
 from bakery.azure.machines import Birth
 from bakery.azure.manifests import known_manifest
+from bakery.azure.operations import found
 from bakery.azure.records import Records
-from bakery.azure.settings import LETS_ENCRYPT
+from bakery.azure.settings import LETS_ENCRYPT, words
 from bakery.errors import BakeryError, InputError
 from bakery.log import warn
 from bakery.manifest import Manifest
 from bakery.state import Generation
 from bakery.targets.azure_ground import AzureGround
-from bakery.targets.azure_training import NoTraining
+from bakery.targets.azure_training import AzureTraining
 from bakery.targets.base import Answer, Server, SshAccess
 
 _QUIESCE_SECONDS = 120
@@ -43,15 +45,20 @@ class AzureTarget(AzureGround):
         Raises:
             InputError: There is no such image.
         """
-        return known_manifest(self.settings, self._image(image))
+        return known_manifest(self.settings, self.gallery_image(image))
 
     def schema(self, image: Manifest) -> dict[str, Any]:
         """Return what an image's MLflow reads: the schema's revision, and all before it."""
-        return {"revision": "", "ancestors": [], **self._image(image.id).schema}
+        return {"revision": "", "ancestors": [], **self.gallery_image(image.id).schema}
 
-    def _image(self, image: str | None) -> GalleryImage:
+    def gallery_image(self, image: str | None) -> GalleryImage:
+        """Return an image by its id, or the newest good one that the server may serve from.
+
+        Those for training machines are left out, unless they are what this deployment bakes.
+        """
         if self._chosen is None or image != self._chosen.image:
-            self._chosen = self.gallery.choose(image)
+            either = None if self.settings.azure_gpu else False
+            self._chosen = self.gallery.choose(image, gpu=either)
         return self._chosen
 
     _chosen: GalleryImage | None = None
@@ -235,7 +242,7 @@ class AzureTarget(AzureGround):
             ca_file=self.settings.certificate_root
             if deployment.own_certificate
             else self.settings.acme_root,
-            ssh=self._ssh(generation),
+            ssh=partial(self._ssh, generation),
             blob=self.blob,
             data_disk_uuid=deployment.data_disk_uuid,
             image_manifest=manifests / generation.image / "manifest.json",
@@ -243,10 +250,10 @@ class AzureTarget(AzureGround):
             check_token=self.secrets.check_token,
         )
 
-    @property
-    def training(self) -> NoTraining:
-        """The training machine: there is none in Azure."""
-        return NoTraining()
+    @cached_property
+    def training(self) -> AzureTraining:
+        """The training machine, whether there is one or not."""
+        return AzureTraining(self)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -270,6 +277,14 @@ class AzureTarget(AzureGround):
         """
         return removal.remove(self, with_data=with_data)
 
+    @explained("delete it")
+    def delete(self, client: Any, name: str) -> None:
+        """Delete a resource of the group, if it is there and ours; `client` has its kind."""
+        group = self.azure.group
+        model = found(lambda: client.get(group, name))
+        if model is not None and self.azure.names.owns(model.tags):
+            self.azure.operations.insist(lambda: client.begin_delete(group, name).result())
+
     # -- inside ----------------------------------------------------------------------------------
 
     @cached_property
@@ -279,20 +294,17 @@ class AzureTarget(AzureGround):
 
     def _make(self, generation: Generation) -> str:
         """Make a machine; return the digest of the environment that it is given."""
-        names, deployment = self.azure.names, self.deployment
-        interface = partial(
-            self.net.ensure_interface,
-            names.interface(generation.number),
-            names.tags(generation.number),
-        )
+        deployment = self.deployment
+        interface = partial(self.net.ensure_interface, generation.number)
         deployment.environment_serial += 1
         self.save()
         values = self.environment()
         birth = Birth(
-            image=self._image(generation.image).id,
+            image=self.gallery_image(generation.image).id,
             interface=interface,
             custom_data=environment.user_data(values, deployment.environment_serial),
-            public_key=self.access.public_key(self.store),
+            public_key=self.access.key(self.store).public(),
+            sizes=words(self.settings.azure_vm_sizes),
             identity=self.identity.id if self.identity else "",
         )
         self.machines.create(generation.number, birth)
@@ -323,7 +335,8 @@ class AzureTarget(AzureGround):
         """Return the way in over SSH: only for the machine that has the public address."""
         if not self.access.ssh_open:
             return None
-        number = generation.number
+        number, address = generation.number, self.deployment.address
         if self.net.holder() != self.azure.names.interface(number):
             return None
-        return self.access.ssh(number, self.deployment.address, self.store)
+        machine = self.machines.identity(number)
+        return self.access.ssh(number, machine, address, self.store) if machine else None

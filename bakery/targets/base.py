@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bakery.manifest import Manifest
+    from bakery.plan import Change
     from bakery.settings import Settings
     from bakery.state import Deployment, Generation, Secrets
 
@@ -68,8 +69,8 @@ class Server:
     password: SecretStr
     ca_file: Path | None
     """The CA to trust beside the system's; None when a public one signed the certificate."""
-    ssh: SshAccess | None
-    """None where no SSH is open: then `Target.execute` is the only way in."""
+    ssh: "SshAccess | Callable[[], SshAccess | None] | None"
+    """How to log in, or what finds that out, where it takes a while; `access` is the answer."""
     blob: BlobAccess
     data_disk_uuid: str
     image_manifest: Path
@@ -84,15 +85,21 @@ class Server:
         return f"https://{self.hostname}"
 
     @property
+    def access(self) -> SshAccess | None:
+        """How to log in; None where no SSH is open: then `Target.execute` is the only way in."""
+        return self.ssh() if callable(self.ssh) else self.ssh
+
+    @property
     def login(self) -> SshAccess:
         """How to log in to the machine.
 
         Raises:
             InputError: No SSH is open.
         """
-        if self.ssh is None:
+        access = self.access
+        if access is None:
             raise InputError(f"no SSH is open to {self.name}", hint="./inv logs, ./inv console")
-        return self.ssh
+        return access
 
     @property
     def as_client(self) -> "Server":
@@ -125,8 +132,34 @@ class Training(Protocol):
     def access(self) -> SshAccess:
         """How to log in, with a key that opens no other machine."""
 
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is made.
+
+        Raises:
+            InputError: With what to do about it.
+        """
+
+    def choose_image(self, image: str | None) -> "Manifest":
+        """Return an image by its id, or the newest good one that suits the machine.
+
+        Raises:
+            InputError: There is no such image, or it does not suit.
+        """
+
+    def plan(self, image: "Manifest", *, replace: bool) -> "list[Change]":
+        """Return what a deploy of it would do; nothing is written."""
+
+    def removal_plan(self) -> "list[Change]":
+        """Return what its removal would do; nothing is written."""
+
+    def prepare(self) -> None:
+        """Make the network that it needs, or see that it is as it should be."""
+
     def create(self, image: "Manifest") -> None:
         """Make the machine anew, of an image; what was in the one before it is gone."""
+
+    def ready(self) -> bool:
+        """Return whether the machine's Docker answers over SSH."""
 
     def start(self) -> None:
         """Boot the machine if it is not up, and wait until its Docker answers over SSH.
@@ -142,7 +175,7 @@ class Training(Protocol):
         """Return whether the machine runs."""
 
     def remove(self) -> None:
-        """Remove the machine with its disk and its key."""
+        """Remove the machine with its disk, its key, and what else is only its own."""
 
     def status(self) -> dict[str, Any] | None:
         """Return what `status` tells of it; None when there is no such machine."""

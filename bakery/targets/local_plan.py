@@ -29,6 +29,7 @@ def deploy_plan(target: "LocalTarget", image: Manifest, *, replace: bool) -> lis
 def destroy_plan(target: "LocalTarget", *, with_data: bool) -> list[Change]:
     """Return what `destroy` would do."""
     rows = [Change("delete", f"machine {one.number} with its disk") for one in target.generations()]
+    rows += target.training.removal_plan()
     if target.azurite_runs():
         rows.append(Change("stop", "artifact store (Azurite)"))
     if network.exists(f"bk{target.deployment.id}"):

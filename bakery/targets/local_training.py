@@ -9,6 +9,7 @@ from bakery import machine, pool, ssh
 from bakery.drivers.base import MachineSpec
 from bakery.errors import BakeryError
 from bakery.manifest import Manifest
+from bakery.plan import Change
 from bakery.render import render
 from bakery.state import write_atomically
 from bakery.targets.base import SshAccess
@@ -16,7 +17,7 @@ from bakery.targets.base import SshAccess
 if TYPE_CHECKING:
     from bakery.targets.local import LocalTarget
 
-_USER = "bakery"
+_USER, _WHAT = "bakery", "training machine"
 _STOP_SECONDS = 90
 _DOCKER_SECONDS = 60
 
@@ -52,6 +53,33 @@ class LocalTraining:
         """What DOCKER_HOST and `train --where` say to train on it."""
         return f"ssh://{self.access.user}@{self.access.host}"
 
+    def check(self) -> None:
+        """Do nothing: what this host needs, the target's own check says."""
+
+    def choose_image(self, image: str | None) -> Manifest:
+        """Return an image by its id, or the newest good one.
+
+        Raises:
+            InputError: There is no such image.
+        """
+        return self._target.choose_image(image)
+
+    def plan(self, image: Manifest, *, replace: bool) -> list[Change]:
+        """Return what a deploy of it would do; nothing is written."""
+        if self.image == image.id and not replace:
+            return [] if self.running() else [Change("change", _WHAT, "it is stopped")]
+        why = f"it is of {self.image}; what lies on it goes with it"
+        rows = [Change("delete", _WHAT, why)] if self.image else []
+        return [*rows, Change("create", f"{_WHAT} of image {image.id}")]
+
+    def removal_plan(self) -> list[Change]:
+        """Return what its removal would do; nothing is written."""
+        return [Change("delete", f"{_WHAT} with its disk")] if self.image else []
+
+    def prepare(self) -> None:
+        """Make the deployment's network, which the machine is in."""
+        self._target.bring_up_network()
+
     def create(self, image: Manifest) -> None:
         """Make the machine anew, of an image; what was in the one before it is gone."""
         self.stop()
@@ -83,12 +111,17 @@ class LocalTraining:
         self._target.bring_up_network()
         seconds = self._target.settings.boot_seconds
         machine.boot(self._target.driver, self._spec, self.access, seconds=seconds)
-        if not ssh.wait(self._docker_answers, seconds=_DOCKER_SECONDS):
+        if not ssh.wait(self.ready, seconds=_DOCKER_SECONDS):
             raise BakeryError(
                 f"Docker on the training machine did not answer within {_DOCKER_SECONDS} s",
                 hint="the end of its console is in the log",
                 log=self._spec.console,
             )
+
+    def ready(self) -> bool:
+        """Return whether the machine's Docker answers over SSH."""
+        # As the user of the key: cloud-init may not have let it into Docker's group yet.
+        return ssh.command(self.access, ["docker", "version"], timeout=20).returncode == 0
 
     def stop(self) -> None:
         """Shut the machine down; nothing to do when it does not run."""
@@ -121,7 +154,3 @@ class LocalTraining:
             folder=self._folder / "machine",
             bridge=self._target.network.name,
         )
-
-    def _docker_answers(self) -> bool:
-        # As the user of the key: cloud-init may not have let it into Docker's group yet.
-        return ssh.command(self.access, ["docker", "version"], timeout=20).returncode == 0

@@ -32,10 +32,18 @@ def doctor(
         raise Exit(code=FAILED)
 
 
-@verb(target=_TARGET, json="print it as JSON")
-def cost(context: Context, target: str | None = None, json: bool = False) -> None:
+@verb(
+    target=_TARGET,
+    role="training: what a training machine costs beside it",
+    json="print it as JSON",
+)
+def cost(
+    context: Context, target: str | None = None, role: str = "server", json: bool = False
+) -> None:
     """What a deployment costs a month."""
     from bakery import cost as costs
-    from bakery import tables
+    from bakery import tables, training
 
-    tables.show_cost(costs.cost(settings.load(target=target)), as_json=json)
+    training.check_role(role)
+    found = costs.cost(settings.load(target=target), role=role)
+    tables.show_cost(found, as_json=json)

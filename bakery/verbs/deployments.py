@@ -35,8 +35,8 @@ def deploy(
     training.check_role(role)
     found = settings.load(name=name, target=target)
     if plan:
-        rows = targets.plan_deploy(found, image=image, replace=replace)
-        tables.show_plan(rows, as_json=json)
+        make = training.plan if role == "training" else targets.plan_deploy
+        tables.show_plan(make(found, image=image, replace=replace), as_json=json)
         return
     if role == "training":
         console.show_training(found, training.deploy(found, image=image, replace=replace))
@@ -49,6 +49,7 @@ def deploy(
     **NAME,
     with_data="also destroy the data disk, blobs and secrets",
     yes="do not ask",
+    role="training: only the training machine, and the server stays",
     plan=_PLAN,
     json="with --plan: print it as JSON",
 )
@@ -58,14 +59,22 @@ def destroy(
     target: str | None = None,
     with_data: bool = False,
     yes: bool = False,
+    role: str = "server",
     plan: bool = False,
     json: bool = False,
 ) -> None:
     """Remove machine and network; data and artifacts stay unless --with-data."""
-    from bakery import tables, targets
+    from bakery import tables, targets, training
     from bakery.deploy import destroy as destroy_server
 
+    training.check_role(role)
     found = settings.load(name=name, target=target)
+    if role == "training":
+        if plan:
+            tables.show_plan(training.destroy_plan(found), as_json=json)
+        else:
+            training.destroy(found)
+        return
     if plan:
         tables.show_plan(targets.plan_destroy(found, with_data=with_data), as_json=json)
         return

@@ -28,6 +28,9 @@ _SIZES = (
     Size("Standard_D2s_v3", "standardDSv3Family", 2, 8, 0.096),
     Size("Standard_D2s_v5", "standardDSv5Family", 2, 8, 0.096),
     Size("Standard_D2as_v5", "standardDASv5Family", 2, 8, 0.086),
+    Size("Standard_NC4as_T4_v3", "Standard NCASv3_T4 Family", 4, 28, 0.526),
+    Size("Standard_NC8as_T4_v3", "Standard NCASv3_T4 Family", 8, 56, 0.752),
+    Size("Standard_NC16as_T4_v3", "Standard NCASv3_T4 Family", 16, 110, 1.204),
     Size("Standard_D4s_v5", "standardDSv5Family", 4, 16, 0.192),
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.azure import sshd
 from tests.azure.azurite import AzuriteStores
 from tests.azure.blob_door import Door, opened
 from tests.azure.loopback import Neighbourhood
@@ -72,6 +73,15 @@ def make_stage(
             return stage
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def ssh_server(state: Path) -> sshd.Program:
+    """An SSH server for stand-ins: what a stage's `machines.sshd` may be."""
+    why = sshd.unusable()
+    if why:
+        pytest.skip(why)
+    return sshd.program(state / "cache")
 
 
 @pytest.fixture

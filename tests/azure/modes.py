@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bakery.azure.clients import Clients
-from bakery.azure.gallery import CANDIDATE, KEY_TAG, STATE_TAG, Gallery, definition
+from bakery.azure.gallery import CANDIDATE, GPU_TAG, KEY_TAG, STATE_TAG, Gallery, definition
 from bakery.azure.names import IMAGE_TAG, OWNER, OWNER_TAG
 from bakery.manifest import Manifest
 from bakery.settings import Settings
@@ -126,7 +126,12 @@ def environment(fake: Fake, pebble: Pebble | None = None) -> dict[str, str]:
 
 
 def publish(
-    fake: Fake, manifest: Manifest, schema: Mapping[str, Any], group: str = "mlflow-bakery"
+    fake: Fake,
+    manifest: Manifest,
+    schema: Mapping[str, Any],
+    group: str = "mlflow-bakery",
+    *,
+    gpu: bool = False,
 ) -> str:
     """Put an image into the fake's gallery as a bake leaves it, promoted; return the version's id.
 
@@ -149,7 +154,7 @@ def publish(
             "id": place, "name": version, "type": VERSION, "location": fake.options.location,
             "tags": {
                 OWNER_TAG: OWNER, KEY_TAG: manifest.bake_key, IMAGE_TAG: manifest.id,
-                STATE_TAG: CANDIDATE,
+                STATE_TAG: CANDIDATE, **({GPU_TAG: "yes"} if gpu else {}),
             },
             "properties": {
                 "provisioningState": "Succeeded",

@@ -70,6 +70,7 @@ def _put_nsg(fake: "Fake", call: Call) -> Reply:
     resource["properties"].setdefault("subnets", (before or {}).get("properties", {}).get(
         "subnets", []))  # fmt: skip
     reply.body = fake.shown(resource)
+    fake.relink_addresses()
     return reply
 
 
@@ -152,6 +153,7 @@ def _put_rule(fake: "Fake", call: Call) -> Reply:
     _check_rules([*others, body])
     made = _rule(fake, group, body)
     group["properties"]["securityRules"] = [*others, made]
+    fake.relink_addresses()
     fresh = len(others) == len(rules)
     return begin(
         fake, call, made["id"], lambda: None, status=201 if fresh else 200, style="azure-async"
@@ -165,6 +167,7 @@ def _delete_rule(fake: "Fake", call: Call) -> Reply:
     group["properties"]["securityRules"] = [
         one for one in rules if one["name"].lower() != call.name.lower()
     ]
+    fake.relink_addresses()
     return delete(fake, call)
 
 

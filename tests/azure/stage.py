@@ -58,10 +58,10 @@ class Stage:
         """Return the same Azure, seen from an empty state folder."""
         return self.told(state_dir=str(self.folder / name))
 
-    def bake(self, image: str, revision: str = "r1", ancestors: tuple[str, ...] = ()) -> str:
+    def bake(self, image: str, *, gpu: bool = False) -> str:
         """Put a good image into the gallery, as a bake leaves it."""
-        schema = {"revision": revision, "ancestors": list(ancestors)}
-        publish(self.fake, manifest(image, key=image[-8:]), schema)
+        schema = {"revision": "r1", "ancestors": []}
+        publish(self.fake, manifest(image, key=image[-8:]), schema, gpu=gpu)
         return image
 
     # -- running the product -----------------------------------------------------------------------

@@ -11,19 +11,24 @@ import os
 import re
 import shutil
 import threading
+import time
 from contextlib import ExitStack
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bakery import tls
+from bakery import ssh, tls
 from bakery.render import PROJECT
-from tests.azure import standin_tools
+from tests.azure import sshd, standin_tools
 from tests.azure.loopback import Neighbourhood
-from tests.azure.machines import Machine, Output
+from tests.azure.machines import Door, Machine, Output
 from tests.azure.standin_server import Site, serving, write_counts
 from tests.azure.world import Resource
+
+if TYPE_CHECKING:
+    import subprocess
 
 IMAGE_TAG = "mlflow-bakery-image"
 _NODES = "dev/disk/azure/data/by-lun"
@@ -44,6 +49,10 @@ class StandIns:
         self._sites: dict[str, ExitStack] = {}
         self._serving: dict[str, tuple[str, str]] = {}
         self._lock = threading.RLock()
+        self.sshd: sshd.Program | None = None
+        """The SSH server's program; None: no machine has one, whatever its security group says."""
+        self._servers: dict[str, tuple[str, subprocess.Popen[str]]] = {}
+        self._known: dict[str, Machine] = {}
         self.faults: dict[str, str] = {}
         """Images (by their tag) whose machines are `deaf` (no command is answered), `broken` (the
         database does not answer) or migrate the data (`migrates`)."""
@@ -71,7 +80,7 @@ class StandIns:
             if not root.exists():
                 standin_tools.install(root)
                 _bring_environment(machine.custom_data, root)
-                (root / "etc/ssh/ssh_host_ed25519_key.pub").write_text("ssh-ed25519 AAAA standin\n")
+                ssh.make_key(root / "etc/ssh/ssh_host_ed25519_key")
             (root / "run/on").touch()
             if (root / "etc/mlflow-bakery/admitted").exists():
                 (root / "run/wanted").touch()
@@ -84,24 +93,28 @@ class StandIns:
             for name in ("run/on", "run/wanted", "var/lib/mlflow-data"):
                 (root / name).unlink(missing_ok=True)
             self._stop_serving(machine.id)
+            self._stop_ssh(machine.id)
 
     def delete(self, machine: Machine) -> None:
         with self._lock:
             self._stop_serving(machine.id)
+            self._stop_ssh(machine.id)
             shutil.rmtree(self._root(machine.id), ignore_errors=True)
 
     def changed(self, machine: Machine) -> None:
         with self._lock:
+            self._known[machine.id] = machine
             root = self._root(machine.id)
             if not (root / "run/on").exists():
                 return
             _show_disks(root, {lun: self._disk(disk) for lun, disk in machine.disks.items()})
             self._settle(machine, root)
+            self._listen(machine, root)
 
     def run(self, machine: Machine, script: str, parameters: dict[str, str]) -> Output:
         if self._fault(machine) == "deaf":
             return Output(1, "", "the agent does not answer")
-        if not (self._root(machine.id) / "etc/mlflow-bakery/environment.json").exists():
+        if not machine.custom_data:
             # A bake's: what it waits for is the last line of its check.
             return Output(
                 0, "the database: nothing\n" if self._fault(machine) else "candidate ok\n"
@@ -130,6 +143,8 @@ class StandIns:
         with self._lock:
             for key in list(self._sites):
                 self._stop_serving(key)
+            for key in list(self._servers):
+                self._stop_ssh(key)
 
     # -- what they do themselves -------------------------------------------------------------------
 
@@ -202,6 +217,33 @@ class StandIns:
         if stack is not None:
             stack.close()
 
+    def _listen(self, machine: Machine, root: Path) -> None:
+        """Have an SSH server at the public address while the security group lets this host in."""
+        wanted = machine.address if self.sshd and lets_in(machine.doors, "127.0.0.1", 22) else ""
+        if self._servers.get(machine.id, ("", None))[0] == wanted:
+            return
+        self._stop_ssh(machine.id)
+        if self.sshd is not None and wanted:
+            process = self.sshd.start(root, wanted, machine.user, machine.keys)
+            self._servers[machine.id] = (wanted, process)
+            watch = threading.Thread(target=self._watch, args=(machine.id, process), daemon=True)
+            watch.start()
+
+    def _watch(self, key: str, process: "subprocess.Popen[str]") -> None:
+        """Look what has become of each command that was given over SSH."""
+        asked, seen = self._root(key) / "run/asked", 0
+        while process.poll() is None:
+            time.sleep(0.02)
+            size = asked.stat().st_size if asked.exists() else 0
+            if size != seen:
+                seen = size
+                self.changed(self._known[key])
+
+    def _stop_ssh(self, key: str) -> None:
+        found = self._servers.pop(key, None)
+        if found is not None:
+            sshd.stop(found[1])
+
     def _fault(self, machine: Machine) -> str:
         tags = machine.image.get("tags") or {}
         return self.faults.get(tags.get(IMAGE_TAG, ""), "")
@@ -216,6 +258,17 @@ class StandIns:
 
     def _disk(self, disk_id: str) -> Path:
         return self._folder / "disks" / _flat(disk_id)
+
+
+def lets_in(doors: list[Door], source: str, port: int) -> bool:
+    """Return whether a security group lets a caller in at a port; the first rule counts."""
+    for door in doors:
+        first, _, last = door.ports.partition("-")
+        here = door.ports == "*" or int(first) <= port <= int(last or first)
+        from_there = door.source == "*" or ip_address(source) in ip_network(door.source)
+        if here and from_there:
+            return door.allowed
+    return False
 
 
 def _flat(resource_id: str) -> str:

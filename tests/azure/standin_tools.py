@@ -12,10 +12,12 @@ from pathlib import Path
 
 from tests.azure.machines import Output
 
-_OURS = re.compile(
-    r"(?<![\w./-])/(usr/lib/mlflow-bakery|usr/share/mlflow-bakery|run/mlflow-bakery"
-    r"|var/lib/mlflow-data|etc/mlflow-bakery|dev/disk/azure|dev/mlflow-disks|etc/ssh)"
+PATHS = (
+    "usr/lib/mlflow-bakery|usr/share/mlflow-bakery|run/mlflow-bakery"
+    "|var/lib/mlflow-data|etc/mlflow-bakery|dev/disk/azure|dev/mlflow-disks|etc/ssh"
 )
+"""What is looked for below a stand-in's root, not in this host's."""
+_OURS = re.compile(rf"(?<![\w./-])/({PATHS})")
 _TIMEOUT = 60
 _PROGRAM = Path(__file__).with_name("standin_program.py")
 

@@ -15,6 +15,7 @@ from bakery.settings import Settings, load
 from bakery.state import Deployment, DeploymentFolder, Generation
 from bakery.targets import local
 from bakery.targets.local import LocalTarget
+from bakery.targets.local_training import LocalTraining
 from tests.unit.samples import manifest
 
 
@@ -33,6 +34,7 @@ def up(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     monkeypatch.setattr(machine, "_name_servers", list)
     monkeypatch.setattr(machine, "boot", lambda _, spec, *__, **___: running.add(spec.name))
     monkeypatch.setattr(ssh, "wait", lambda *_, **__: True)
+    monkeypatch.setattr(LocalTraining, "ready", lambda _: True)
     monkeypatch.setattr(Nspawn, "check", lambda _: None)
     monkeypatch.setattr(Nspawn, "running", lambda _, spec: spec.name in running)
     monkeypatch.setattr(Nspawn, "stop", lambda _, spec, **__: running.discard(spec.name))
@@ -99,18 +101,37 @@ def test_it_stops_and_starts_and_goes(settings: Settings, state: Path, up: set[s
         assert not up
         assert target.training.status() is None
     training.deploy(settings)
+    assert training.plan(settings) == []
+    training.stop_alone(settings)
+    assert not up
     with local.opened(settings) as target:
-        training.stop(target)
-        assert not up
         assert target.training.status() == {
             "state": "stopped", "image": "two", "docker_host": "ssh://bakery@10.88.0.3"
         }  # fmt: skip
         training.start(target)
         assert up
-        target.training.remove()
-        assert not up
-        assert not disk(state).exists()
+    assert [one.action for one in training.destroy_plan(settings)] == ["delete"]
+    training.destroy(settings)
+    assert not up
+    assert not disk(state).exists()
+    with local.opened(settings) as target:
         assert not target.training.image
+    assert training.destroy_plan(settings) == []
+    with pytest.raises(InputError, match="has no training machine"):
+        training.stop_alone(settings)
+
+
+def test_a_plan_tells_what_would_become_of_it(settings: Settings, up: set[str]) -> None:
+    def told() -> list[str]:
+        return [f"{one.action} {one.what}" for one in training.plan(settings)]
+
+    assert told() == ["create training machine of image two"]
+    assert not up
+    training.deploy(settings, image="one")
+    assert told() == ["delete training machine", "create training machine of image two"]
+    training.deploy(settings)
+    up.clear()
+    assert told() == ["change training machine"]
 
 
 def test_a_role_that_no_machine_has_is_refused() -> None:
