@@ -29,7 +29,7 @@ FIRST_BOOT = {
     "first migration: done": f"grep -qs done {DATA}/state/migration.json",
     "first boot: the server starts": "test -e /run/mlflow-bakery/migration/done",
 }
-UNDER_LOAD = 10
+UNDER_LOAD = 12
 SLICE = {"boot": 2, "load": 2}
 WRITERS = 3
 METRICS = 20
