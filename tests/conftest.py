@@ -65,7 +65,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 LONG = (
     *("interrupts", "containers", "killed", "bases", "replace", "pages", "fresh_host", "train"),
     *("upgrade", "crashes", "backup", "azure_box", "rotate", "artifacts", "faults", "qemu"),
-    *("matrix", "deployment", "training", "azure_bake", "refresh_workflow", "registry", "up"),
+    *("matrix", "deployment", "training", "resumed", "every_day", "azure_bake"),
+    *("refresh_workflow", "registry", "up"),
 )
 
 
