@@ -12,6 +12,7 @@ from tests.azure import sshd
 from tests.azure.azurite import AzuriteStores
 from tests.azure.blob_door import Door, opened
 from tests.azure.loopback import Neighbourhood
+from tests.azure.matrix import Matrix
 from tests.azure.stage import Stage, staged
 
 _OURS = ("BAKERY_", "MLFLOW_", "MYSQL_", "AZURE_")
@@ -82,6 +83,13 @@ def ssh_server(state: Path) -> sshd.Program:
     if why:
         pytest.skip(why)
     return sshd.program(state / "cache")
+
+
+@pytest.fixture
+def matrix(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Matrix:
+    return Matrix(request, record_property)
 
 
 @pytest.fixture

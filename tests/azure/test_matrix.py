@@ -29,13 +29,6 @@ pytestmark = pytest.mark.matrix
 VMS = "Microsoft.Compute/virtualMachines"
 
 
-@pytest.fixture
-def matrix(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> Matrix:
-    return Matrix(request, record_property)
-
-
 def test_first_deploy_killed_at_a_call(make_stage: Callable[..., Stage], matrix: Matrix) -> None:
     recorded = make_stage()
     calls = recorded.calls(recorded.deploy)
