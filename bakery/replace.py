@@ -8,6 +8,8 @@ undone: the old generation gets its data disk back, as it was if a migration had
 from datetime import UTC, datetime
 from functools import partial
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
 from bakery import checks, duty, rotate
 from bakery.backup import keep
 from bakery.errors import BakeryError, InputError
@@ -20,6 +22,13 @@ from bakery.targets.base import Target
 _SERVES_SECONDS = 3
 _PATIENCE = 240
 """Seconds for what has served before: to give it up early would help nobody."""
+_insisting = retry(
+    retry=retry_if_exception_type(BakeryError),
+    stop=stop_after_attempt(3),
+    wait=wait_fixed(1),
+    reraise=True,
+)
+"""Tries again what has no way back: while it fails, nobody is let in."""
 
 
 def replace(target: Target, image: Manifest) -> None:
@@ -248,12 +257,12 @@ def _commit(target: Target, pending: Pending) -> None:
     deployment.data_disk_served = True
     if pending.environment_digest:
         deployment.environment_digest = pending.environment_digest
-    _mark(target, pending, "admit")
+    _insisting(_mark)(target, pending, "admit")
 
 
 def _admit(target: Target, generation: Generation) -> None:
     with step("Admit clients"):
-        target.admit(generation)
+        _insisting(target.admit)(generation)
         server, seconds = target.server(generation), target.settings.ready_seconds
         checks.wait_ready(server.as_client, deadline=seconds)
 

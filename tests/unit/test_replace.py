@@ -96,6 +96,33 @@ def test_one_that_breaks_once_it_counts_can_be_rolled_back() -> None:
     assert there.leads_to == 1
 
 
+@pytest.mark.parametrize("failing", ["save", "admit"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_has_no_way_back_is_tried_again(
+    failing: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    there, image = world()
+    target: Any = Target(there)
+    does, left = getattr(target, failing), [times]
+
+    def fails(*given: Any) -> None:
+        pending = target.deployment.pending
+        if pending and pending.step == "admit" and left[0]:
+            left[0] -= 1
+            raise BakeryError("Azure does not allow this now")
+        does(*given)
+
+    setattr(target, failing, fails)
+    if times == 1:
+        attempt(target, image)
+    else:
+        with pytest.raises(BakeryError, match="does not allow"):
+            attempt(target, image)
+    assert left == [0]
+    converged(there)
+
+
 def test_a_start_that_is_killed_is_begun_anew() -> None:
     for fatal in range(1, 12):
         there, _ = world()
