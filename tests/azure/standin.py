@@ -229,6 +229,16 @@ class StandIns:
             watch = threading.Thread(target=self._watch, args=(machine.id, process), daemon=True)
             watch.start()
 
+    def restart_ssh(self, machine: Machine) -> None:
+        """Let another SSH server take the place of a machine's, with a host key of its own."""
+        with self._lock:
+            self._stop_ssh(machine.id)
+            root = self._root(machine.id)
+            for half in root.glob("etc/ssh/ssh_host_ed25519_key*"):
+                half.unlink()
+            ssh.make_key(root / "etc/ssh/ssh_host_ed25519_key")
+            self._listen(machine, root)
+
     def _watch(self, key: str, process: "subprocess.Popen[str]") -> None:
         """Look what has become of each command that was given over SSH."""
         asked, seen = self._root(key) / "run/asked", 0
