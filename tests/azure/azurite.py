@@ -68,6 +68,7 @@ class AzuriteStores:
         self._keys: dict[str, tuple[str, str]] = {}
         self.door = ""
         """The address where clients are sent instead, if there is a door in front of it."""
+        self.scheme = "http"
 
     def set_keys(self, account: str, keys: tuple[str, str]) -> None:
         if self._keys.get(account) != keys:
@@ -89,7 +90,7 @@ class AzuriteStores:
         return self._address
 
     def endpoint(self, account: str) -> str:
-        return f"http://{self.door or self._address}:{azurite.PORT}/{account}/"
+        return f"{self.scheme}://{self.door or self._address}:{azurite.PORT}/{account}/"
 
     def containers(self, account: str, key: str) -> list[str] | None:
         with self._client(account, key) as client:
