@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from bakery.azure import github
 from bakery.azure.names import subscription
 from bakery.settings import Settings
 
@@ -77,21 +78,22 @@ class Login:
 
     @cached_property
     def _credential(self) -> Any:
-        from azure.identity import DefaultAzureCredential
+        from azure.identity import ClientAssertionCredential, DefaultAzureCredential
 
         settings = self._settings
-        own: dict[str, Any] = {}
+        own: dict[str, Any] = {
+            "authority": settings.azure_authority or _AUTHORITIES[settings.azure_cloud],
+            "additionally_allowed_tenants": ["*"],
+        }
         if settings.azure_authority:
             # Only Microsoft's own clouds are in the directory that would be asked.
             own["disable_instance_discovery"] = True
         if settings.azure_ca_bundle:
             own["connection_verify"] = str(settings.azure_ca_bundle)
-        return DefaultAzureCredential(
-            authority=settings.azure_authority or _AUTHORITIES[settings.azure_cloud],
-            additionally_allowed_tenants=["*"],
-            process_timeout=30,  # `az` often takes longer than the usual 10 s
-            **own,
-        )
+        if github.signs_in(settings):
+            return ClientAssertionCredential(func=github.token, **github.principal(settings), **own)
+        # `az` often takes longer than the usual 10 s.
+        return DefaultAzureCredential(process_timeout=30, **own)
 
 
 class Clients:

@@ -52,6 +52,13 @@ _IP_IN_USE = Meaning(
 )
 _DISK = Meaning("the disk is still attached to a machine, or just being detached", _AGAIN)
 
+_NO_TRUST = Meaning(
+    "the application does not trust the token of this workflow",
+    "it needs a federated credential whose subject is this one's (Azure's own words name it): one"
+    " for the branch, and one for the environment of the job that deploys",
+    refused=True,
+)
+
 # In the order of search: what stands in an error's text wins over its code.
 _IN_TEXT = {
     "AADSTS700082": _EXPIRED,
@@ -61,6 +68,8 @@ _IN_TEXT = {
         "the principal's secret has expired", "make a new one, set AZURE_CLIENT_SECRET", True
     ),
     "AADSTS7000215": Meaning("the principal's secret is wrong", "check AZURE_CLIENT_SECRET", True),
+    "AADSTS700024": Meaning("the job's token was too old", _AGAIN, refused=True),
+    "AADSTS70021": _NO_TRUST,
     "AADSTS90002": Meaning("there is no such tenant", "check AZURE_TENANT_ID", True),
     "exceeding approved": _QUOTA,
 }

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from bakery.azure import github
 from bakery.azure.gallery import definition
 from bakery.azure.marketplace import Urn, urn
 from bakery.azure.names import OWNER, OWNER_TAG, subscription
@@ -20,8 +21,6 @@ _CLOUDS = {"public": "Public", "china": "China", "usgov": "USGovernment"}
 # The disk of Canonical's images; a smaller one is refused.
 _LEAST_GIB = 30
 _NO_SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-_PRINCIPAL = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID")
-_GITHUB = ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL")
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,13 @@ def packer_login(settings: Settings) -> PackerLogin:
 
     A principal with a secret, GitHub's own token, the login of `az`, a managed identity.
     """
-    given = {name: os.environ.get(name, "") for name in (*_PRINCIPAL, *_GITHUB)}
-    tenant = settings.azure_tenant or given["AZURE_TENANT_ID"]
-    principal = {"client_id": given["AZURE_CLIENT_ID"], "tenant_id": tenant}
+    principal = github.principal(settings)
     secret = os.environ.get("AZURE_CLIENT_SECRET", "")
     if all(principal.values()) and secret:
         return PackerLogin("client-secret", {**principal, "client_secret": secret})
-    if all(principal.values()) and all(given[name] for name in _GITHUB):
+    if github.signs_in(settings):
         # Packer asks GitHub for a new token when one ends; the login of `az` could not.
-        token, url = (given[name] for name in _GITHUB)
+        token, url = (os.environ[name] for name in github.ASKED_WITH)
         return PackerLogin(
             "oidc", {**principal, "oidc_request_token": token, "oidc_request_url": url}
         )

@@ -103,6 +103,10 @@ class Fake:
         ]
         self.denied: set[str] = set()
         """What the caller may not do: `register`, `roleAssignments`."""
+        self.assertions: dict[str, dict[str, Any]] = {}
+        """The tokens of workflows that were given out, each with what it says."""
+        self.trusted_subject = login.SUBJECT
+        """Whose token the application's federated credential trusts."""
         self.consoles: dict[str, str] = {}
         self._resolved: dict[str, str] = {}
         self._numbers = itertools.count(1)

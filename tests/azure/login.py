@@ -94,16 +94,78 @@ def _token(fake: "Fake", call: Call) -> Reply:
     if call.names["tenant"] not in {fake.tenant, "organizations"}:
         return _no("invalid_request", f"AADSTS90002: Tenant '{call.names['tenant']}' not found.")
     form = call.body if isinstance(call.body, dict) else {}
-    given = form.get("client_secret") or form.get("client_assertion")
+    if "client_assertion" in form:
+        return _exchanged(fake, form)
+    given = form.get("client_secret")
     if not given:
         return _no("invalid_request", "AADSTS7000216: 'client_assertion' or 'client_secret' is"
                    " required for the 'client_credentials' grant type.")  # fmt: skip
     if given == "wrong":
         return _no("invalid_client", "AADSTS7000215: Invalid client secret provided.", 401)
+    return _issued(fake)
+
+
+def _issued(fake: "Fake") -> Reply:
     token, _ = fake.tokens.issue(fake.tenant, fake.options.token_seconds)
     seconds = fake.options.token_seconds
     answer = {"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds}
     return Reply(200, {**answer, "access_token": token})
+
+
+# -- a workflow's own token, traded for one of Azure's ---------------------------------------------
+
+_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+SUBJECT = "repo:owner/name:ref:refs/heads/main"
+JOB = "a-job-of-github"
+"""What a job shows to be given a token."""
+
+
+def of_a_job(fake: "Fake") -> dict[str, str]:
+    """Return the environment of a job that may ask for tokens."""
+    return {
+        "AZURE_CLIENT_ID": fake.tenant,
+        "AZURE_TENANT_ID": fake.tenant,
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": JOB,
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{fake.url}/_github/token?api-version=2.0",
+        # For what is no call to Azure: here GitHub is behind the same certificate.
+        "REQUESTS_CA_BUNDLE": str(fake.ca_file),
+    }
+
+
+def assertion(fake: "Fake", claims: dict[str, str] | None = None, seconds: float = 300) -> str:
+    """Return a token as GitHub gives to a job; `seconds` is how long it is good for."""
+    body = {
+        "iss": "https://token.actions.githubusercontent.com", "sub": SUBJECT,
+        "aud": "api://AzureADTokenExchange", "exp": time.time() + seconds, **(claims or {}),
+    }  # fmt: skip
+    made = ".".join([_part({"alg": "none"}), _part(body), secrets.token_urlsafe(16)])
+    fake.assertions[made] = body
+    return made
+
+
+@route("GET", "/_github/token")
+def _job_token(fake: "Fake", call: Call) -> Reply:
+    if call.headers.get("authorization", "").lower() != f"bearer {JOB}":
+        return Reply(401, {"message": "who are you?"})
+    claims = {"aud": call.query.get("audience", "")}
+    if "environment" in call.query:
+        claims["sub"] = f"repo:owner/name:environment:{call.query['environment']}"
+    return Reply(200, {"value": assertion(fake, claims), "count": 1})
+
+
+def _exchanged(fake: "Fake", form: dict[str, str]) -> Reply:
+    if form.get("client_assertion_type") != _BEARER or "client_id" not in form:
+        return _no("invalid_request", "AADSTS900144: a parameter is missing.")
+    claims = fake.assertions.get(form["client_assertion"])
+    if claims is None:
+        return _no("invalid_client", "AADSTS700027: the assertion's signature is wrong.", 401)
+    if claims["exp"] < time.time():
+        return _no("invalid_client", "AADSTS700024: Client assertion is not within its valid time"
+                   " range.", 401)  # fmt: skip
+    if claims["aud"] != "api://AzureADTokenExchange" or claims["sub"] != fake.trusted_subject:
+        return _no("invalid_client", "AADSTS700213: No matching federated identity record found for"
+                   f" presented assertion subject '{claims['sub']}'.", 401)  # fmt: skip
+    return _issued(fake)
 
 
 def _no(code: str, text: str, status: int = 400) -> Reply:

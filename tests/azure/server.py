@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Importing them is what makes their operations known.
 _NOUNS = (addresses, admin, disks, galleries, identity, network, offers, run_commands, storage,
           subscription, vm_actions, vms)  # fmt: skip
-_OPEN = ("/_fake/", "/api/retail/", "/common/discovery/")
+_OPEN = ("/_fake/", "/_github/", "/api/retail/", "/common/discovery/")
 """Paths that no token is needed for."""
 
 

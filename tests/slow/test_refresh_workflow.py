@@ -1,6 +1,8 @@
-"""The workflow of the weekly refresh: its form, and its steps run in order against the fake."""
+"""The workflow of the weekly refresh: its form, and its steps run in order against the fake.
 
-import functools
+The `deploy` job runs to its end where machines are real: tests/e2e/test_azure_box.py.
+"""
+
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ import yaml
 from bakery.azure.clients import Clients
 from bakery.azure.gallery import Gallery, GalleryImage
 from bakery.settings import load
+from tests.azure import login
 from tests.azure.fake import Fake
 from tests.azure.modes import environment, light
 from tests.e2e.bakery import INVOKE
@@ -49,7 +52,7 @@ def test_the_form_is_github_s(tmp_path: Path) -> None:
 def test_actions_are_pinned_and_rights_are_few(workflow: dict[str, Any]) -> None:
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     used = [step["uses"] for step in steps if "uses" in step]
-    assert len(used) > 6
+    assert len(used) == 6
     assert [one for one in used if not PINNED.fullmatch(one)] == []
     assert workflow["permissions"] == {}
     for job in workflow["jobs"].values():
@@ -81,13 +84,15 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def variables(workflow: dict[str, Any], fake: Fake) -> dict[str, str]:
-    """Return the workflow's variables as a repository has them; the login is that of `az`."""
-    known = {"AZURE_TENANT_ID": fake.tenant, "AZURE_SUBSCRIPTION_ID": fake.subscription}
+    """Return the workflow's variables as a repository has them, and what a job may ask with."""
+    known = {**login.of_a_job(fake), "AZURE_SUBSCRIPTION_ID": fake.subscription}
     defaults = {
         name: found[1] if (found := re.search(r"\|\| '([^']+)'", text)) else ""
         for name, text in workflow["env"].items()
     }
-    return {name: value for name, value in {**defaults, **known}.items() if value}
+    given = {name: value for name, value in {**defaults, **known}.items() if value}
+    # Nobody has logged in with `az` there.
+    return {**given, "AZURE_TOKEN_CREDENTIALS": ""}
 
 
 def images() -> list[GalleryImage]:
@@ -112,7 +117,13 @@ def test_its_steps_in_order(
         "BAKERY_INSTALL": "no",
         "GITHUB_STEP_SUMMARY": str(summary),
     }
-    run = functools.partial(run_step, checkout, given)
+    logged_out = fake.folder / "bin" / "logged-out"
+
+    def run(step: dict[str, Any]) -> None:
+        logged_out.touch()
+        run_step(checkout, given, step)
+        logged_out.unlink()
+
     steps = [step for step in workflow["jobs"]["refresh"]["steps"] if "run" in step]
     for step in steps:
         run(step)
@@ -124,6 +135,15 @@ def test_its_steps_in_order(
     assert [one.image for one in images()] == [first.image]
     groups = fake.world.of_type("Microsoft.Resources/resourceGroups")
     assert [one["name"] for one in groups] == ["mlflow-bakery"]
+    serve = next(step for step in workflow["jobs"]["deploy"]["steps"] if "run" in step)
+    # A job in an environment has another subject, and so another credential.
+    fake.trusted_subject = "repo:owner/name:environment:production"
+    given["ACTIONS_ID_TOKEN_REQUEST_URL"] += "&environment=production"
+    for _ in range(2):
+        run(serve)
+    machines = fake.world.of_type("Microsoft.Compute/virtualMachines")
+    assert [one["name"] for one in machines] == ["mlflow-1"], "the second had nothing to do"
+    assert "/_github/token" in {one.path for one in fake.journal.entries}
 
 
 def run_step(checkout: Path, given: dict[str, str], step: dict[str, Any]) -> None:

@@ -84,13 +84,14 @@ class Build:
         if "client_secret" in self._source:
             form["client_secret"] = self._value("client_secret")
         else:
-            asked = requests.get(
+            asked = self._session.get(
                 self._value("oidc_request_url"),
                 params={"audience": "api://AzureADTokenExchange"},
                 headers={"Authorization": f"Bearer {self._value('oidc_request_token')}"},
                 timeout=30,
             )
             form["client_assertion"] = asked.json()["value"]
+            form["client_assertion_type"] = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
         url = f"{self._base}/{self._value('tenant_id')}/oauth2/v2.0/token"
         answer = self._session.post(url, data=form, timeout=30).json()
         if "access_token" not in answer:
