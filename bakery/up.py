@@ -45,11 +45,12 @@ def check_server(settings: Settings) -> list[checks.CheckResult]:
         room_left(target, current)
         access = server.access
         inside = [] if access else checks.check_by_command(target, current)
+        manifest = target.manifest_file(current) if access else None
     with step("Check: HTTPS from outside"):
         cache = settings.state_dir.absolute() / "cache"
         results = checks.check_server(server.as_client, cache=cache)
-    if access is None:
+    if manifest is None:
         note("no SSH is open: a short list was looked at inside by one command")
         return results + inside
     with step("Check: inside the machine (testinfra)"):
-        return results + checks.check_machine(server)
+        return results + checks.check_machine(server, manifest)

@@ -18,8 +18,10 @@ _DEADLINE = 300
 _HOST = re.compile(r"^ssh://[^/]*?(-(?=\D)|$)")
 
 
-def check_machine(server: Server) -> list[CheckResult]:
+def check_machine(server: Server, manifest: Path) -> list[CheckResult]:
     """Run the suite of tests/image over SSH and return one result per test.
+
+    `manifest` is the file of the image that the machine should be of.
 
     Raises:
         InputError: The suite is not there: the package is used without its project.
@@ -30,7 +32,7 @@ def check_machine(server: Server) -> list[CheckResult]:
     with tempfile.TemporaryDirectory(prefix="bakery-image-") as name:
         folder = Path(name)
         facts = folder / "server.json"
-        facts.write_text(json.dumps(_facts(server)), encoding="utf-8")
+        facts.write_text(json.dumps(_facts(server, manifest)), encoding="utf-8")
         report = folder / "report.xml"
         try:
             done = run(
@@ -73,12 +75,12 @@ def _result(case: ET.Element) -> CheckResult:
 _FAULTS = ("failure", "error", "skipped")
 
 
-def _facts(server: Server) -> dict[str, str]:
+def _facts(server: Server, manifest: Path) -> dict[str, str]:
     return {
         "name": server.name,
         "hostname": server.hostname,
         "data_disk_uuid": server.data_disk_uuid,
-        "image_manifest": str(server.image_manifest.absolute()),
+        "image_manifest": str(manifest.absolute()),
     }
 
 

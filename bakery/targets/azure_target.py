@@ -1,6 +1,7 @@
 """One deployment in Azure: the steps of a replacement, and what is asked of its machines."""
 
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from bakery import duty, environment, tls
@@ -16,7 +17,7 @@ from bakery.azure.settings import LETS_ENCRYPT, words
 from bakery.errors import BakeryError, InputError
 from bakery.log import warn
 from bakery.manifest import Manifest
-from bakery.state import Generation
+from bakery.state import Generation, write_atomically
 from bakery.targets.azure_ground import AzureGround
 from bakery.targets.azure_training import AzureTraining
 from bakery.targets.base import Answer, Server, SshAccess
@@ -232,7 +233,6 @@ class AzureTarget(AzureGround):
                 f"{self.deployment.name} is not deployed", hint="./inv deploy --target azure"
             )
         deployment = self.deployment
-        manifests = self.settings.state_dir.absolute() / "azure" / "images"
         return Server(
             name=deployment.name,
             hostname=deployment.hostname,
@@ -245,10 +245,17 @@ class AzureTarget(AzureGround):
             ssh=partial(self._ssh, generation),
             blob=self.blob,
             data_disk_uuid=deployment.data_disk_uuid,
-            image_manifest=manifests / generation.image / "manifest.json",
             certificate=self.settings.certificate if deployment.own_certificate else None,
             check_token=self.secrets.check_token,
         )
+
+    def manifest_file(self, generation: Generation) -> Path:
+        """Return where the manifest of a generation's image lies on this host, as Azure has it."""
+        image = self.gallery_image(generation.image)
+        found = known_manifest(self.settings, image, self.azure.clients)
+        file = self.access.folder / "image.json"
+        write_atomically(file, found.model_dump_json(by_alias=True) + "\n", mode=0o644)
+        return file
 
     @cached_property
     def training(self) -> AzureTraining:

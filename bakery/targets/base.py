@@ -73,7 +73,6 @@ class Server:
     """How to log in, or what finds that out, where it takes a while; `access` is the answer."""
     blob: BlobAccess
     data_disk_uuid: str
-    image_manifest: Path
     certificate: Path | None = None
     """The chain that is served, where this host has it."""
     check_token: SecretStr | None = None
@@ -370,6 +369,9 @@ class Target(Protocol):
 
     def console(self, generation: "Generation") -> str:
         """Return what the machine wrote to its console since it was last started."""
+
+    def manifest_file(self, generation: "Generation") -> Path:
+        """Return where the manifest of a generation's image lies, on this host."""
 
     # -- looking -----------------------------------------------------------------------------------
 

@@ -259,6 +259,10 @@ class LocalTarget(LocalGround):
         console = self.spec(generation).console
         return console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
 
+    def manifest_file(self, generation: Generation) -> Path:
+        """Return where the manifest of a generation's image lies."""
+        return self.catalogue.manifest_file(generation.image)
+
     @property
     def training(self) -> LocalTraining:
         """The training machine, whether there is one or not."""
@@ -293,7 +297,6 @@ class LocalTarget(LocalGround):
             ssh=self._access(generation),
             blob=self.blob,
             data_disk_uuid=self.deployment.data_disk_uuid,
-            image_manifest=self.catalogue.manifest_file(generation.image),
             certificate=self.settings.certificate or self.folder.tls / "server.pem",
             check_token=self.secrets.check_token,
         )

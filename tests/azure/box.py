@@ -204,8 +204,9 @@ class Box:
             # Azure says nothing at all; a scan of all ports would then take minutes.
             closed.append(f"ip daddr {address} meta l4proto tcp reject with tcp reset")
         table = _TABLE.format(
-            name=f"{self.network.name}p", rules="\n".join(rules), closed="\n".join(closed)
-        )
+            name=f"{self.network.name}p", rules="\n".join(rules), closed="\n".join(closed),
+            subnet=self.network.subnet,
+        )  # fmt: skip
         run(["nft", "-f", "-"], stdin=table)
 
     def close(self) -> None:
@@ -219,6 +220,7 @@ class Box:
         run(["nft", "delete", "table", "ip", f"{self.network.name}p"], check=False)
 
 
+# The way back of what one machine asks of another leads past this host, too.
 _TABLE = """
 table ip {name} {{ }}
 delete table ip {name}
@@ -230,6 +232,10 @@ table ip {name} {{
     chain through {{
         type nat hook prerouting priority -100;
         {rules}
+    }}
+    chain back {{
+        type nat hook postrouting priority 100;
+        ct status dnat ip saddr {subnet} ip daddr {subnet} masquerade
     }}
     chain closed {{
         type filter hook output priority filter;

@@ -12,17 +12,20 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 from requests.auth import HTTPBasicAuth
 
 from bakery import pool
 from bakery.data_disk import read_file
 from bakery.disk import root_partition
 from bakery.manifest import Catalogue
+from tests.azure.box import Box
 from tests.azure.fake import Fake
 from tests.azure.modes import environment, full, publish
 from tests.azure.pebble import Pebble
-from tests.e2e.bakery import Bakery
+from tests.e2e.bakery import PROJECT, Bakery
 
+WORKFLOW = PROJECT / ".github" / "workflows" / "refresh.yml"
 SCHEMA = "/usr/share/mlflow-bakery/schema.json"
 
 
@@ -66,6 +69,13 @@ class Boxed:
         ):
             return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
 
+    def open_ssh(self) -> None:
+        """Let this host reach SSH, as the machines see it, from now on."""
+        box = self.fake.machines
+        assert isinstance(box, Box)
+        self.bakery.extra["BAKERY_AZURE_SSH_SOURCES"] = box.network.subnet
+        self.bakery.extra["BAKERY_AZURE_TRAINING_SIZES"] = "Standard_D2s_v5"
+
     def machines(self) -> dict[str, str]:
         """Return what each machine is doing, by its name."""
         found = self.fake.world.of_type("Microsoft.Compute/virtualMachines")
@@ -87,7 +97,10 @@ def boxed(state: Path, image: str) -> Iterator[Boxed]:
             )
             publish(fake, catalogue.choose(image), schema)
         extra = {**environment(fake, pebble), "BAKERY_DATA_DISK_GIB": "4"}
-        bakery = Bakery(Path(scratch) / "client", f"b{uuid.uuid4().hex[:6]}", extra)
+        own = Path(scratch) / "client"
+        own.mkdir()
+        (own / "cache").symlink_to(state.absolute() / "cache")
+        bakery = Bakery(own, f"b{uuid.uuid4().hex[:6]}", extra)
         try:
             bakery.ok("deploy")
             yield Boxed(fake, pebble, bakery)
@@ -113,6 +126,40 @@ def test_a_replacement_keeps_runs_and_certificate(boxed: Boxed) -> None:
     assert boxed.certificate() == certificate
     assert boxed.pebble.issued() == 1
     assert sorted(boxed.machines().values()) == ["deallocated", "running"]
+
+
+def test_ssh_for_our_range_and_the_whole_suite_by_it(boxed: Boxed) -> None:
+    boxed.open_ssh()
+    boxed.bakery.ok("deploy")
+    assert boxed.bakery.ok("ssh", "--command", "id -un").out == "bakery\n"
+    results = json.loads(boxed.bakery.ok("check", "--json").out)
+    assert len(results) > 55, "also those of tests/image"
+
+
+def test_the_workflow_s_deploy_job(boxed: Boxed) -> None:
+    """What GitHub runs to serve from a new image, step by step."""
+    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    steps = [one["run"] for one in workflow["jobs"]["deploy"]["steps"] if "run" in one]
+    assert [one.split()[1] for one in steps] == ["deploy", "check"]
+    for step in steps:
+        assert step.startswith("./inv ")
+        boxed.bakery.ok(*step.split()[1:])
+
+
+def test_a_training_machine_trains(boxed: Boxed) -> None:
+    """One without a GPU: of the same image, in a network of its own, with a real Docker."""
+    boxed.open_ssh()
+    boxed.bakery.ok("deploy", "--role", "training")
+    training = boxed.bakery.status()["training"]
+    assert training["state"] == "running"
+    link = boxed.bakery.ok("train", "--where", training["docker_host"], "--param", "epochs=1").out
+    assert "/runs/" in link
+    assert "wine" in boxed.experiments()
+    boxed.bakery.ok("stop", "--role", "training")
+    assert boxed.machines()[f"{boxed.bakery.name}-training"] == "deallocated"
+    assert boxed.bakery.status()["state"] == "ready"
+    boxed.bakery.ok("destroy", "--role", "training")
+    assert f"{boxed.bakery.name}-training" not in boxed.machines()
 
 
 def test_a_failed_replacement_gives_way_to_what_served(boxed: Boxed) -> None:

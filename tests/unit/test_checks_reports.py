@@ -29,7 +29,6 @@ def server(folder: Path) -> Server:
         ssh=SshAccess("127.0.0.1", "bakery", folder / "a key", folder / "known", port=1),
         blob=BlobAccess("account", "container", SecretStr("a2V5"), "http://127.0.0.1:1/account"),
         data_disk_uuid="0",
-        image_manifest=folder / "manifest.json",
     )
 
 
@@ -97,7 +96,7 @@ def test_suite_results_are_read_with_their_reasons(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_does_not_answer_is_never_green(tmp_path: Path) -> None:
-    results = machine.check_machine(server(tmp_path))
+    results = machine.check_machine(server(tmp_path), tmp_path / "manifest.json")
     assert results
     assert not any(result.ok for result in results)
 
@@ -105,7 +104,7 @@ def test_a_machine_that_does_not_answer_is_never_green(tmp_path: Path) -> None:
 def test_without_the_suite_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "SUITE", tmp_path)
     with pytest.raises(InputError, match="missing"):
-        machine.check_machine(server(tmp_path))
+        machine.check_machine(server(tmp_path), tmp_path / "manifest.json")
 
 
 def test_ssh_reads_our_options_back(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ def server(name: str = "mlflow") -> Server:
         ssh=access(),
         blob=BlobAccess("a", "c", SecretStr("k3y"), "http://x"),
         data_disk_uuid="u",
-        image_manifest=Path("/m"),
     )
 
 

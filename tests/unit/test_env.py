@@ -65,7 +65,6 @@ def server(tmp_path: Path, password: str) -> Server:
         ssh=ssh,
         blob=blob,
         data_disk_uuid="0",
-        image_manifest=tmp_path / "manifest.json",
     )
 
 
