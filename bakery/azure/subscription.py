@@ -34,19 +34,22 @@ def sizes(settings: Settings, clients: Clients) -> dict[str, Size]:
     return found
 
 
-def choose_size(settings: Settings, clients: Clients) -> Size:
+def choose_size(settings: Settings, clients: Clients, *, training: bool = False) -> Size:
     """Return the first of the sizes that are set which the subscription may have.
+
+    `training`: of those of the training machine.
 
     Raises:
         InputError: It may have none of them.
     """
-    known = sizes(settings, clients)
-    for name in words(settings.azure_vm_sizes):
+    setting = "azure_training_sizes" if training else "azure_vm_sizes"
+    wanted, known = str(getattr(settings, setting)), sizes(settings, clients)
+    for name in words(wanted):
         if name.upper() in known:
             return known[name.upper()]
     raise InputError(
-        f"{settings.azure_location} has none of {settings.azure_vm_sizes} for this subscription",
-        hint="set others in azure_vm_sizes, or another azure_location",
+        f"{settings.azure_location} has none of {wanted} for this subscription",
+        hint=f"set others in {setting}, or another azure_location",
     )
 
 

@@ -44,6 +44,10 @@ def probes() -> "list[tuple[str, Probe]]":
         ("resource providers", _providers),
         ("permissions", _permissions),
         ("size", _registered("size", _size, "Microsoft.Compute")),
+        (
+            "training machine",
+            _registered("training machine", _training_size, "Microsoft.Compute"),
+        ),
         ("base", _registered("base", _base, "Microsoft.Compute")),
         ("storage account", _registered("storage account", _account, "Microsoft.Storage")),
         ("host name", _registered("host name", _hostname, "Microsoft.Network")),
@@ -145,6 +149,22 @@ def _size(settings: Settings) -> Iterator[Finding]:
             ok=free >= wanted,
             fix="ask for more in the portal (Quotas), or set other azure_vm_sizes",
         )
+
+
+def _training_size(settings: Settings) -> Iterator[Finding]:
+    if not (settings.azure_gpu or "azure_training_sizes" in settings.model_fields_set):
+        return  # none is wanted here
+    clients = Clients(settings)
+    size = choose_size(settings, clients, training=True)
+    yield Finding("training machine", f"{size.name}: {size.cores} cores, family {size.family}")
+    for quota, free in free_cores(settings, clients, size.family):
+        if quota.lower() == size.family.lower():
+            yield Finding(
+                f"quota {quota}",
+                f"{free} cores are left, a training machine takes {size.cores}",
+                ok=free >= size.cores,
+                fix="ask for more in the portal (Quotas), or set other azure_training_sizes",
+            )
 
 
 def _base(settings: Settings) -> Iterator[Finding]:

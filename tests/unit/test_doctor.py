@@ -139,6 +139,23 @@ def test_what_is_wrong_in_azure(place: Place, name: str) -> None:
     assert found[name].fix
 
 
+def test_a_training_machine_is_looked_for_where_one_is_wanted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "training machine" not in examined("azure")
+    monkeypatch.setenv("BAKERY_AZURE_GPU", "true")
+    found = examined("azure")
+    assert "Standard_NC4as_T4_v3: 4 cores" in found["training machine"].detail
+    assert faults(found) == []
+    place.fake.catalogue.quota["Standard NCASv3_T4 Family"] = 0
+    assert faults(examined("azure")) == ["quota Standard NCASv3_T4 Family"]
+    place.fake.catalogue.not_available |= {
+        name for name in place.fake.catalogue.sizes if "_nc" in name
+    }
+    found = examined("azure")
+    assert "azure_training_sizes" in found["training machine"].fix
+
+
 def test_a_taken_name_and_label(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "somebodyelse")
     monkeypatch.setenv("BAKERY_HOSTNAME", "taken.westeurope.cloudapp.azure.com")
