@@ -149,7 +149,7 @@ def forked(action: Callable[[], object], log: Path) -> int:
     """Run an action in a process of its own; return its exit code, or minus the signal's number."""
     child = os.fork()
     if child == 0:
-        _let_go_of_sockets()
+        _let_go_of_what_is_open()
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         # One that hangs says where.
         faulthandler.dump_traceback_later(_DEADLINE - 5, file=2)
@@ -168,6 +168,9 @@ def forked(action: Callable[[], object], log: Path) -> int:
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    # It may well be the fake that does not answer.
+    with log.open("a") as file:
+        faulthandler.dump_traceback(file)
     raise AssertionError(f"the run did not end: {log.read_text()}")
 
 
@@ -191,12 +194,16 @@ def in_its_own_process(stage: Stage, action: Callable[[], object]) -> None:
     assert code == 0, log.read_text(encoding="utf-8")
 
 
-def _let_go_of_sockets() -> None:
-    """Leave the parent's sockets to it: what listens here, too, keeps an address in use."""
+def _let_go_of_what_is_open() -> None:
+    """Leave the parent's sockets and pipes to it.
+
+    What listens here, too, keeps an address in use; and whoever reads a pipe to its end waits for
+    us, too.
+    """
     nothing = os.open(os.devnull, os.O_RDWR)
     for entry in list(Path("/proc/self/fd").iterdir()):
         with suppress(OSError):
-            if str(entry.readlink()).startswith("socket:"):
+            if int(entry.name) > 2 and str(entry.readlink()).startswith(("socket:", "pipe:")):
                 os.dup2(nothing, int(entry.name))
 
 
