@@ -35,6 +35,7 @@ from tests.unit.samples import manifest
 
 LOGIN = "oauth2|openid|discovery"
 _DEADLINE = 90
+_PAUSE = 0.05
 
 
 @dataclass
@@ -147,6 +148,8 @@ class Stage:
 
 def forked(action: Callable[[], object], log: Path) -> int:
     """Run an action in a process of its own; return its exit code, or minus the signal's number."""
+    # What OpenSSL has locked for a connection that just ends would stay so in the child.
+    time.sleep(_PAUSE)
     child = os.fork()
     if child == 0:
         _let_go_of_what_is_open()
