@@ -14,12 +14,17 @@ def images(settings: Settings) -> list[Image]:
     Each says how it differs from the newest that is deployed.
     """
     found = _shelf(settings).images()
-    serving = [one.manifest for one in found if one.deployed and one.manifest]
-    if not serving:
+    deployed = [one for one in found if one.deployed and one.manifest]
+    # What a training machine is of says nothing of the server.
+    serving = [one.manifest for one in deployed if not one.gpu] or [
+        one.manifest for one in deployed
+    ]
+    newest = serving[-1] if serving else None
+    if newest is None:
         return found
     return [
-        one if one.manifest is None or one.manifest.id == serving[-1].id
-        else one.differing(difference.difference(serving[-1], one.manifest).line)
+        one if one.manifest is None or one.manifest.id == newest.id
+        else one.differing(difference.difference(newest, one.manifest).line)
         for one in found
     ]  # fmt: skip
 

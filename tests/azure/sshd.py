@@ -116,8 +116,10 @@ def program(cache: Path) -> Program:
             archive.unlink()
         if (part / "lib").exists():
             shutil.copytree(part / "lib", part / "usr/lib", dirs_exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        try:
+            part.rename(folder)
+        except OSError:  # another worker was as quick
+            shutil.rmtree(part)
     return found
 
 

@@ -247,7 +247,10 @@ class StandIns:
             size = asked.stat().st_size if asked.exists() else 0
             if size != seen:
                 seen = size
-                self.changed(self._known[key])
+                with self._lock:
+                    # Not of one that was stopped meanwhile: its server would start again.
+                    if self._servers.get(key, ("", None))[1] is process:
+                        self.changed(self._known[key])
 
     def _stop_ssh(self, key: str) -> None:
         found = self._servers.pop(key, None)

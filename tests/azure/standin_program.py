@@ -69,8 +69,11 @@ def _blob(root: Path, words: list[str]) -> int:
 
 def backup(root: Path, words: list[str]) -> int:
     """Do what is asked of the backup tool, in the machine's own folders."""
+    mounted = root / "var/lib/mlflow-data"
+    # Without its disk a machine has an empty folder there, which is not in the disk's way.
+    below = root / "var/lib/mlflow-below"
     places = Places(
-        data=root / "var/lib/mlflow-data",
+        data=mounted if mounted.exists() else below,
         share=root / "usr/share/mlflow-bakery",
         lock=root / "run/mlflow-backup.lock",
     )

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from bakery import cost, ssh, targets, training
-from bakery.azure.images import AzureShelf
 from bakery.deploy import destroy, start, stop
 from bakery.errors import BakeryError, InputError
-from bakery.images import prune
+from bakery.images import images, prune
 from bakery.state import Generation
 from bakery.status import status
 from bakery.targets import azure
@@ -108,7 +107,9 @@ def test_again_there_is_nothing_to_do_and_a_colleague_sees_it(trained: Stage) ->
         "state": "running", "image": GPU, "size": "Standard_NC4as_T4_v3", "docker_host": host,
     }  # fmt: skip
     assert status(other.settings)["training"] == row
-    assert [one.id for one in AzureShelf(other.settings).images() if one.in_use] == [SERVER, GPU]
+    both = images(other.settings)
+    assert [one.id for one in both if one.in_use] == [SERVER, GPU]
+    assert both[0].differs == "", "compared with what the server is of"
 
 
 def test_nobody_may_reach_it_so_nothing_is_made(make_stage: Callable[..., Stage]) -> None:
