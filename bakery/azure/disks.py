@@ -5,8 +5,8 @@ from typing import Any
 
 from bakery.azure.context import Azure
 from bakery.azure.errors import explained
-from bakery.azure.operations import found
-from bakery.azure.wanted import Body
+from bakery.azure.operations import as_dict, found
+from bakery.azure.wanted import Body, failed
 from bakery.errors import InputError
 
 LUN = 10
@@ -130,7 +130,11 @@ class Disks:
                     f"the disk {name} is there already and does not carry our tags",
                     hint="set another name or azure_resource_group; it is not touched",
                 )
-            return
+            if not failed(as_dict(disk)) or disk.managed_by:
+                return
+            # Never a smaller one: it may have grown since it was made.
+            size = max(properties.get("diskSizeGB", 0), disk.disk_size_gb or 0)
+            properties = {"diskSizeGB": size} if size else {}
         body = {
             "location": self._azure.location,
             "tags": self._azure.names.tags(),

@@ -41,9 +41,9 @@ class Wanted:
                 f"{self.title} is there already and does not carry our tags: it is not touched",
                 hint="set another name or azure_resource_group; or remove it if nobody needs it",
             )
-        now = as_dict(model, writable=True)
+        now, whole = as_dict(model, writable=True), as_dict(model)
         kept = self.drop(now)
-        if kept == now and covers(as_dict(model), self.body):
+        if kept == now and covers(whole, self.body) and not failed(whole):
             return "", None
         return "change", merged(kept, self.body)
 
@@ -58,6 +58,11 @@ class Wanted:
         if body is not None:
             self.put(body)
         return body is not None
+
+
+def failed(now: Body) -> bool:
+    """Return whether what was last done to a resource failed; the same body again mends it."""
+    return (now.get("properties") or {}).get("provisioningState") == "Failed"
 
 
 def covers(now: Any, wanted: Any) -> bool:

@@ -35,9 +35,11 @@ def _put_snapshot(fake: "Fake", call: Call) -> Reply:
 def _put(fake: "Fake", call: Call, kind: str) -> Reply:
     _check_name(call.name)
     refuse_while_busy(fake, call.path)
-    resource, fresh = new(fake, call, kind)
+    resource, _ = new(fake, call, kind)
     before = fake.world.find(call.path)
-    source = _source(fake, resource, kind) if fresh else None
+    # What failed as it was made is made by the next PUT.
+    made = fake.world.secret(resource["id"]).get("made", False)
+    source = None if made else _source(fake, resource, kind)
     values = resource["properties"]
     if before is not None:
         _check_change(before, resource)
@@ -56,8 +58,9 @@ def _put(fake: "Fake", call: Call, kind: str) -> Reply:
     fake.world.put(resource)
 
     def work() -> None:
-        if fresh:
+        if not made:
             fake.machines.disk(resource, source)
+        fake.world.secret(resource["id"])["made"] = True
 
     return begin(
         fake, call, resource["id"], work, status=202, style="azure-async", slow=fake.machines.slow

@@ -322,6 +322,19 @@ def test_what_is_not_ours_is_not_touched(make_stage: Callable[..., Stage]) -> No
     assert "tags" not in theirs
 
 
+@pytest.mark.parametrize("path", ["storageAccounts/", "/disks/", "networkSecurityGroups/"])
+def test_what_failed_as_it_was_made_is_made_by_the_next_call(
+    make_stage: Callable[..., Stage], path: str
+) -> None:
+    stage = make_stage()
+    stage.fake.fault("fail", method="PUT", path=path, code="InternalExecutionError")
+    with pytest.raises(BakeryError, match="InternalExecutionError"):
+        stage.deploy()
+    stage.fake.faults.clear()
+    stage.deploy()
+    stage.check_tidy()
+
+
 def test_a_policy_against_keys_is_explained(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(forbid_keys=True)
     with pytest.raises(BakeryError, match="RequestDisallowedByPolicy") as refused:

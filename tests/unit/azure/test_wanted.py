@@ -1,5 +1,6 @@
 """What is wanted against what is there: made, mended, left alone, or refused."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -121,3 +122,11 @@ def test_lists_without_names_are_compared_whole() -> None:
     assert merged({"a": ["1", "2"]}, {"a": ["3"]}) == {"a": ["3"]}
     assert not covers({}, {"a": [{"name": "x"}]})
     assert not covers({"a": True}, {"a": False})
+
+
+def test_what_failed_is_sent_again() -> None:
+    body: dict[str, Any] = copy.deepcopy(BODY)
+    body["properties"]["provisioningState"] = "Failed"
+    place = Place(body)
+    assert Wanted("the thing", BODY, place.get, place.put).ensure(NAMES)
+    assert len(place.sent) == 1
