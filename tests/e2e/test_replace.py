@@ -260,8 +260,9 @@ def test_clients_see_no_error_while_the_server_is_replaced(
     assert len(probe.told) > 50
     assert probe.answers["503"] > 0
     assert probe.without_retry_after == 0
-    # Told to come again, or that nobody listens: nothing hangs, nobody is refused for good.
-    others = set(probe.answers) - {"200", "502", "503", "ConnectionError"}
+    # Told to come again, or that nobody listens: nothing hangs, nobody is refused for good. And
+    # Traefik listens a moment before it has read its certificate; clients try that again, too.
+    others = set(probe.answers) - {"200", "502", "503", "ConnectionError", "SSLError"}
     assert others == set(), probe.answers
     said = f"longest call {client.seconds:.1f} s, away {probe.away:.1f} s, {probe.answers}"
     record_property("case", said)
