@@ -81,7 +81,7 @@ def ssh_server(state: Path) -> sshd.Program:
     """An SSH server for stand-ins: what a stage's `machines.sshd` may be."""
     why = sshd.unusable()
     if why:
-        pytest.skip(why)
+        pytest.fail(why)
     return sshd.program(state / "cache")
 
 
