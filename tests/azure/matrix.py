@@ -102,7 +102,7 @@ class Matrix:
             try:
                 outcome = each(case)
             except NotReachedError:
-                # How often is polled, and how many tokens are kept, follows from how long all takes.
+                # How often is polled, and how many tokens are kept, depends on how long all takes.
                 outcome = "not reached: this run made fewer calls"
                 missed += 1
             except Exception as error:  # noqa: BLE001 (told at the end)
