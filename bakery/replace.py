@@ -19,9 +19,8 @@ from bakery.network import MANAGEMENT
 from bakery.state import Event, Generation, Pending, Step, whoever
 from bakery.targets.base import Target
 
+_READY = "Ready: an authenticated call that reads the database"
 _SERVES_SECONDS = 3
-_PATIENCE = 240
-"""Seconds for what has served before: to give it up early would help nobody."""
 _insisting = retry(
     retry=retry_if_exception_type(BakeryError),
     stop=stop_after_attempt(3),
@@ -102,9 +101,10 @@ def serve(target: Target, generation: Generation) -> None:
         target.move_address(generation)
         target.admit(generation)
         target.activate(generation)
-    # The check asks with the logins that the state has; a rotation may have been cut off.
-    rotate.apply(target, generation)
-    wait_ready(target, generation, patience=_PATIENCE)
+    with step(_READY):
+        # The check asks with the logins that the state has; a rotation may have been cut off.
+        rotate.apply(target, generation)
+        _wait_ready(target, generation, patience=rotate.PATIENCE)
 
 
 def serves(target: Target, generation: Generation) -> bool:
@@ -124,16 +124,20 @@ def wait_ready(target: Target, generation: Generation, *, patience: int = 0) -> 
     Raises:
         BakeryError: It does not; with the end of its log.
     """
-    with step("Ready: an authenticated call that reads the database"):
-        try:
-            server, seconds = target.server(generation), target.settings.ready_seconds
-            if patience:
-                checks.wait_ready(server.as_client, deadline=max(seconds, patience))
-            else:
-                checks.wait_ready(server, deadline=seconds, fault=partial(target.fault, generation))
-        except BakeryError as error:
-            error.tail = error.tail or duty.journal(target, generation)
-            raise
+    with step(_READY):
+        _wait_ready(target, generation, patience=patience)
+
+
+def _wait_ready(target: Target, generation: Generation, *, patience: int) -> None:
+    try:
+        server, seconds = target.server(generation), target.settings.ready_seconds
+        if patience:
+            checks.wait_ready(server.as_client, deadline=max(seconds, patience))
+        else:
+            checks.wait_ready(server, deadline=seconds, fault=partial(target.fault, generation))
+    except BakeryError as error:
+        error.tail = error.tail or duty.journal(target, generation)
+        raise
 
 
 def carry_out(target: Target, pending: Pending) -> None:
@@ -359,7 +363,7 @@ def _undo(target: Target, pending: Pending, reason: str, *, settings: bool = Fal
             warn(f"generation {before.number} takes over again")
             serve(target, before)
         rotate.apply(target, before, settings=settings)
-        wait_ready(target, before, patience=_PATIENCE)
+        wait_ready(target, before, patience=rotate.PATIENCE)
     _end(target, pending, f"undone: {reason}")
     if before:
         note(f"generation {before.number} serves again")

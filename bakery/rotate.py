@@ -14,6 +14,8 @@ from bakery.log import step
 from bakery.state import Generation
 from bakery.targets.base import Target
 
+PATIENCE = 240
+"""Seconds for what has served before: to give it up early would help nobody."""
 _KEPT = "/var/lib/mlflow-data/environment.json"
 _COMPOSE = "/usr/share/mlflow-bakery/compose/compose.yaml"
 _VARIABLES = "/run/mlflow-bakery/compose.env"
@@ -60,7 +62,7 @@ def _with_secrets(target: Target, known: dict[str, Any]) -> dict[str, Any]:
 def _read(target: Target, generation: Generation) -> dict[str, Any]:
     """Return the environment that a machine has, once its server is up."""
     active = ["systemctl", "is-active", "--quiet", "mlflow.service"]
-    seconds = target.settings.ready_seconds
+    seconds = max(target.settings.ready_seconds, PATIENCE)
     if not ssh.wait(lambda: target.execute(generation, active).code == 0, seconds=seconds):
         raise BakeryError(
             f"the server of generation {generation.number} did not come up within {seconds} s",
