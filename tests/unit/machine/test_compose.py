@@ -145,7 +145,7 @@ def test_traefik_is_quiet_and_closed() -> None:
     static = yaml.safe_load((ROOT / "compose/traefik/traefik.yaml").read_text())
     assert "api" not in static
     assert static["global"] == {"checkNewVersion": False, "sendAnonymousUsage": False}
-    assert set(static["providers"]) == {"file"}
+    assert set(static["providers"]) == {"file", "providersThrottleDuration"}
     assert static["entryPoints"]["ping"]["address"].startswith("127.0.0.1:")
     timeouts = static["entryPoints"]["websecure"]["transport"]["respondingTimeouts"]
     assert timeouts["readTimeout"] == "15m"
