@@ -2,18 +2,14 @@
 
 import contextlib
 import http.client
-import http.server
 import socket
-import threading
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 from bakery import azurite
 from tests.azure import faults
+from tests.azure.doors import DoorHandler, Server, serving
 from tests.azure.routing import Call
-
-_HOPS = {"connection", "keep-alive", "transfer-encoding", "content-length"}
-_ERROR = '<?xml version="1.0" encoding="utf-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 
 
 class Door:
@@ -27,9 +23,7 @@ class Door:
         """What was written, as METHOD path, the path without the account's name."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(DoorHandler):
     door: Door
 
     def handle_any(self) -> None:
@@ -45,7 +39,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for fault in planned:
             if fault.after and self._befall(fault):
                 return
-        self._answer(status, headers, answer)
+        self.answer(status, headers, answer)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 (the library's names)
 
@@ -61,9 +55,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _befall(self, fault: faults.Fault) -> bool:
         """Let something go wrong; return whether nothing more is to be done."""
         if fault.action == "answer":
-            text = _ERROR.format(fault.code, fault.message).encode()
-            headers = [("Content-Type", "application/xml"), ("x-ms-error-code", fault.code)]
-            self._answer(fault.status, headers, text)
+            self.answer_error(fault.status, fault.code, fault.message, [])
             return True
         if fault.action == "kill":
             faults.kill_peer(self.client_address[1], self.connection.getsockname()[1])
@@ -82,41 +74,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             found = inner.getresponse()
             return found.status, found.getheaders(), found.read()
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        length = str(len(body))
-        for name, value in headers:
-            if self.command == "HEAD" and name.lower() == "content-length":
-                length = value
-        self.send_response_only(status)
-        for name, value in headers:
-            if name.lower() not in _HOPS:
-                self.send_header(name, value)
-        self.send_header("Content-Length", length)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing of a client that broke off: that is part of the tests."""
-
 
 @contextlib.contextmanager
 def opened(address: str, inner: str) -> Iterator[Door]:
     """Open a door at the same port of another address, until the end of the block."""
     door = Door(inner)
-    with _Server((address, azurite.PORT), type("Handler", (_Handler,), {"door": door})) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield door
-        finally:
-            server.shutdown()
-            thread.join()
+    handler = type("Handler", (_Handler,), {"door": door})
+    with Server((address, azurite.PORT), handler) as server, serving(server):
+        yield door

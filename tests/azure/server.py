@@ -5,7 +5,6 @@ import http.server
 import json
 import socket
 import ssl
-import threading
 import time
 import traceback
 import urllib.parse
@@ -30,6 +29,7 @@ from tests.azure import (
     vm_actions,
     vms,
 )
+from tests.azure.doors import Server, serving
 from tests.azure.refusal import Refusal
 from tests.azure.routing import Call, Reply
 
@@ -186,14 +186,6 @@ def _dispatched(fake: "Fake", call: Call) -> Reply:
     return reply
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing of a client that broke off: that is part of the tests."""
-
-
 @contextmanager
 def answering(fake: "Fake", port: int = 0) -> Iterator[None]:
     """Let a fake answer on loopback."""
@@ -203,15 +195,10 @@ def answering(fake: "Fake", port: int = 0) -> Iterator[None]:
     both.write_text(fake.certificate.chain + fake.certificate.key, encoding="utf-8")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
-    with _Server(("127.0.0.1", port), handler) as server:
+    with Server(("127.0.0.1", port), handler) as server:
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
         fake.url = f"https://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
+        with serving(server):
             yield
-        finally:
-            server.shutdown()
-            thread.join()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bakery import ssh
+from bakery.azure.access import port_open
 from bakery.run import run
 from tests.azure.standin_tools import PATHS
 
@@ -88,7 +89,7 @@ class Program:
             env={"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": str(self.libraries)},
             stdin=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
-        if not ssh.wait(lambda: _listens(address), seconds=_START_SECONDS, pause=0.02):
+        if not ssh.wait(lambda: port_open(address), seconds=_START_SECONDS, pause=0.02):
             raise RuntimeError(f"no SSH server came up: {(root / 'sshd.log').read_text()}")
         return process
 
@@ -121,11 +122,3 @@ def program(cache: Path) -> Program:
         except OSError:  # another worker was as quick
             shutil.rmtree(part)
     return found
-
-
-def _listens(address: str) -> bool:
-    try:
-        with socket.create_connection((address, 22), timeout=1):
-            return True
-    except OSError:
-        return False

@@ -2,20 +2,18 @@
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from bakery import ssh
 from bakery.deploy import storage
-from tests.azure.azurite import AzuriteStores
 from tests.azure.journal import Entry
 from tests.azure.matrix import LOGIN
 from tests.azure.operations import Operation
-from tests.azure.stage import Stage, forked, staged
+from tests.azure.stage import Stage, forked
 
 POLLS = "/operations/|/operationResults/"
 SECONDS = 1.5
@@ -32,15 +30,10 @@ BEGUN = {
 
 
 @pytest.fixture(scope="module")
-def serving(
-    state: Path, stores: AzuriteStores, signed_in: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
+def serving(deployed: Stage) -> Stage:
     """A deployment that serves, with a generation before."""
-    with staged(tmp_path_factory.mktemp("stage"), stores, state / "cache") as stage:
-        stage.bake("20261126-100000-aaaaaaaa")
-        stage.deploy()
-        stage.deploy(replace=True)
-        yield stage
+    deployed.deploy(replace=True)
+    return deployed
 
 
 def killed_while_it_goes_on(
@@ -85,15 +78,24 @@ def changes(entry: Entry) -> bool:
     return not asks and re.search(LOGIN, entry.path) is None
 
 
+def gone_on_with(stage: Stage, begun: str, *, told: bool) -> tuple[Operation, list[Entry]]:
+    """Kill a replacement; return the operation, and what the next call asked to put all right."""
+    case = f"{begun}, {'told' if told else 'untold'}"
+    stage.log_run(f"before {case}")
+    before = stage.runs()
+    replace = partial(stage.deploy, replace=True)
+    operation = killed_while_it_goes_on(stage, begun, replace, told=told)
+    first = len(stage.fake.journal.entries)
+    stage.colleague(f"after {case}").deploy()
+    entries = stage.fake.journal.entries[first:]
+    stage.check_tidy()
+    assert stage.runs() == before
+    return operation, entries
+
+
 @pytest.mark.parametrize("begun", BEGUN)
 def test_what_goes_on_is_waited_for_and_not_begun_again(serving: Stage, begun: str) -> None:
-    serving.log_run(f"before {begun}")
-    before = serving.runs()
-    replace = partial(serving.deploy, replace=True)
-    operation = killed_while_it_goes_on(serving, begun, replace, told=True)
-    first = len(serving.fake.journal.entries)
-    serving.colleague(f"after {begun}").deploy()
-    entries = serving.fake.journal.entries[first:]
+    operation, entries = gone_on_with(serving, begun, told=True)
     polls = [number for number, one in enumerate(entries) if operation.id in one.path]
     begins = [number for number, one in enumerate(entries) if changes(one)]
     assert polls, "it is asked how far it is"
@@ -104,21 +106,13 @@ def test_what_goes_on_is_waited_for_and_not_begun_again(serving: Stage, begun: s
         str(one) for one in entries if one.method == operation.method and one.path.lower() == path
     ]
     assert again == []
-    serving.check_tidy()
-    assert serving.runs() == before
 
 
 @pytest.mark.parametrize("begun", BEGUN)
 def test_what_nobody_was_told_of_is_gone_on_with_too(serving: Stage, begun: str) -> None:
-    serving.log_run(f"before {begun}, untold")
-    before = serving.runs()
-    replace = partial(serving.deploy, replace=True)
-    operation = killed_while_it_goes_on(serving, begun, replace, told=False)
-    serving.colleague(f"after {begun}, untold").deploy()
+    operation, _ = gone_on_with(serving, begun, told=False)
     assert operation.ended.is_set()
     assert operation.error is None
-    serving.check_tidy()
-    assert serving.runs() == before
 
 
 def test_a_first_deploy_waits_for_its_machine(make_stage: Callable[..., Stage]) -> None:

@@ -9,16 +9,15 @@ import contextlib
 import hashlib
 import hmac
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from bakery import azurite, tls
+from tests.azure.doors import DoorHandler, Server, serving
 from tests.azure.login import Tokens
 from tests.azure.refusal import Refusal
 
@@ -26,7 +25,6 @@ _SIGNED = (
     "content-encoding", "content-language", "content-length", "content-md5", "content-type", "",
     "if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range",
 )  # fmt: skip
-_ERROR = '<?xml version="1.0" encoding="utf-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 
 
 @dataclass
@@ -44,9 +42,7 @@ class TokenDoor:
     """How each request signed in: `Bearer`, `SharedKey` or nothing."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(DoorHandler):
     door: TokenDoor
 
     def handle_any(self) -> None:
@@ -80,29 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.closing(HTTPConnection(self.door.inner, azurite.PORT, timeout=30)) as inner:
             inner.request(self.command, self.path, body or None, headers)
             found = inner.getresponse()
-            self._answer(found.status, found.getheaders(), found.read())
+            self.answer(found.status, found.getheaders(), found.read())
 
     def _refuse(self, status: int, code: str) -> None:
-        headers = [("Content-Type", "application/xml"), ("x-ms-error-code", code)]
-        if status == 401:
-            headers.append(("WWW-Authenticate", 'Bearer authorization_uri="https://login/common"'))
-        self._answer(status, headers, _ERROR.format(code, code).encode())
-
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        length = str(len(body))
-        self.send_response_only(status)
-        for name, value in headers:
-            if name.lower() == "content-length":
-                length = value if self.command == "HEAD" else length
-            elif name.lower() not in {"connection", "keep-alive", "transfer-encoding"}:
-                self.send_header(name, value)
-        self.send_header("Content-Length", length)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
+        login = ("WWW-Authenticate", 'Bearer authorization_uri="https://login/common"')
+        self.answer_error(status, code, code, [login] if status == 401 else [])
 
 
 def signature(method: str, path: str, headers: dict[str, str], account: str, key: str) -> str:
@@ -117,14 +95,6 @@ def signature(method: str, path: str, headers: dict[str, str], account: str, key
     return f"SharedKey {account}:{base64.b64encode(made).decode()}"
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing of a client that broke off."""
-
-
 @contextlib.contextmanager
 def opened(address: str, door: TokenDoor, authority: Path) -> Iterator[None]:
     """Open the door at an address; `authority` is the folder of who signs its certificate."""
@@ -134,12 +104,8 @@ def opened(address: str, door: TokenDoor, authority: Path) -> Iterator[None]:
     both.write_text(made.chain + made.key, encoding="utf-8")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
-    with _Server((address, azurite.PORT), type("Handler", (_Handler,), {"door": door})) as server:
+    handler = type("Handler", (_Handler,), {"door": door})
+    with Server((address, azurite.PORT), handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
+        with serving(server):
             yield
-        finally:
-            server.shutdown()
-            thread.join()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bakery.drivers.base import MachineSpec
+from tests.unit import world
 
 _OURS = ("BAKERY_", "MLFLOW_", "MYSQL_", "AZURE_")
 
@@ -18,6 +19,12 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     empty = tmp_path_factory.getbasetemp() / "empty.toml"
     empty.touch()
     monkeypatch.setenv("BAKERY_CONFIG", str(empty))
+
+
+@pytest.fixture
+def modelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the steps of a replacement act on the model in tests/unit/world.py."""
+    world.put_in(monkeypatch)
 
 
 @pytest.fixture

@@ -21,14 +21,10 @@ from tests.unit.world import (
     World,
     attempt,
     converged,
-    put_in,
     world,
 )
 
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    put_in(monkeypatch)
+pytestmark = pytest.mark.usefixtures("modelled")
 
 
 @pytest.mark.parametrize("revision", [OLD, NEW])

@@ -16,14 +16,10 @@ from tests.unit.world import (
     World,
     attempt,
     converged,
-    put_in,
     world,
 )
 
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    put_in(monkeypatch)
+pytestmark = pytest.mark.usefixtures("modelled")
 
 
 def test_rollback_keeps_what_came_since() -> None:
