@@ -75,8 +75,9 @@ def start(settings: Settings) -> Server:
         target.check()
         _lay_foundations(target)
         replacement.recover(target)
-        _start_again(target)
-        rotate.apply(target, serving(target))
+        if not _start_again(target):
+            # Who serves already may not know of everything that was changed since.
+            rotate.apply(target, serving(target))
         training.start(target)
         return target.server()
 
@@ -214,11 +215,13 @@ def _grow(target: Target) -> None:
         target.grow_data_disk(gib)
 
 
-def _start_again(target: Target) -> None:
+def _start_again(target: Target) -> bool:
+    """Serve again, unless it does; return whether it had to."""
     current = target.deployment.generation
     if current is None:
-        return
+        return False
     if replacement.serves(target, current) and target.whole(current):
         note(f"nothing to do: generation {current.number} serves {current.image}")
-        return
+        return False
     replacement.serve(target, current)
+    return True
